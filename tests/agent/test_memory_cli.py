@@ -82,9 +82,9 @@ def test_the_other_verbs(memory: Path) -> None:
 
 
 def test_mistakes_are_one_line(memory: Path, tmp_path: Path) -> None:
-    assert "no memory is here" in s7("search", tmp_path, "x", code=4)
+    assert "there is no memory here" in s7("search", tmp_path, "x", code=4)
     assert "no such directory" in s7("add", memory, tmp_path / "none", code=4)
-    assert "expected is" in s7("verify", memory, "--root", "00", code=3)
+    assert "is expected" in s7("verify", memory, "--root", "00", code=3)
     assert "k is 0" in s7("search", memory, "x", "--k", "0", code=2)
     assert "--since" in s7("search", memory, "x", "--since", "yesterday", code=2)
     (tmp_path / "mine.json").write_text("{}")

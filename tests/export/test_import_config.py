@@ -101,7 +101,7 @@ def test_two_sources_that_differ_are_refused(plain: Path, tmp_path: Path) -> Non
     directory = copied(plain, tmp_path / "hf")
     linear = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
     foreign.edit(directory / "config.json", lambda v: v.update(rope_scaling=linear))
-    with pytest.raises(SevenfoldError, match="rope_scaling and rope_parameters both"):
+    with pytest.raises(SevenfoldError, match="rope_scaling and rope_parameters are both"):
         import_model("hf", directory, tmp_path / "in")
 
 

@@ -190,7 +190,7 @@ def test_what_the_names_say_is_not_written_out(model: Path, tmp_path: Path) -> N
                 "post_processor": foreign.template("<s>", 1)
                 | {"single": foreign.template("<s>", 1)["single"][::-1]}
             },
-            "behind a text",
+            "after a text",
         ),
     ],
 )

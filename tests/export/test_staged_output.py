@@ -53,7 +53,7 @@ def test_nothing_that_is_there_is_touched(
     write = {
         "import": lambda: import_model("hf", model, tmp_path / "out"),
     }.get(target, lambda: export(imported, tmp_path / "out", Request(target=target, proven=False), Silent()))
-    with pytest.raises(StorageError, match="is there already, and nothing is replaced") as caught:
+    with pytest.raises(StorageError, match="with this name exists, and nothing is replaced") as caught:
         write()
     assert "delete" not in str(caught.value)
     assert look(tmp_path / "out") == before
@@ -87,7 +87,7 @@ def test_two_writers_to_one_name_do_not_meet(tmp_path: Path, is_directory: bool)
         thread.join()
     made = next(name for name, result in outcome.items() if result == "made")
     other = next(name for name in outcome if name != made)
-    assert "is there already" in outcome[other]
+    assert "with this name exists" in outcome[other]
     assert (tmp_path / "out" / "part" if is_directory else tmp_path / "out").read_text() == made
     assert [f.name for f in tmp_path.iterdir()] == ["out"]
 

@@ -69,5 +69,5 @@ def test_it_leaves_for_hugging_face_with_its_own_names(run: Job, tmp_path: Path)
     ours = Model.open(run.out / "model.s7l").tokenizer
     for text in ("def f(x):\n    return x :: y", f"a{begin}b"):
         assert theirs(text)["input_ids"] == [ours.eot_id, *ours.encode(text)]
-    with pytest.raises(StorageError, match="no other runtime reads as we do"):
+    with pytest.raises(StorageError, match="no other runtime reads in the same way"):
         export(run.out / "model.s7l", tmp_path / "gguf", Request(target="gguf"), Silent())

@@ -1,1 +1,1 @@
-"""What acts around a model: so far its memory (`sevenfold.agent.memory`)."""
+"""Tools of an agent around a model: its memory (`sevenfold.agent.memory`)."""

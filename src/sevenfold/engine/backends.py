@@ -50,9 +50,9 @@ class Backend:
 
     make: Callable[[IntegerModel, int | None], Engine]
     unavailable: Callable[[], str | None]
-    # Why it does not take a model.
+    # Returns why it does not take a model; None when it does.
     refuses: Callable[[IntegerModel], str | None] = lambda _model: None
-    # It is never chosen for a session.
+    # Whether it is used only by its name, and never chosen for a session.
     by_name_only: bool = False
 
 
@@ -113,8 +113,8 @@ def make_engine(name: str, model: IntegerModel, n_threads: int | None = None) ->
     return backend.make(model, n_threads)
 
 
-# A small model for the self-test without a file: two routed experts, grouped heads, and sizes that
-# fill no vector.
+# A small model for the self-test without a file. It has two routed experts, grouped heads, and
+# sizes that fill no vector.
 _SHAPE = ModelShape(
     d_model=36, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=10, vocab_size=53, context=80, n_experts=2,
     residual_exponent=16, score_m=48022, score_e=30,
@@ -145,7 +145,7 @@ def built_in_model() -> IntegerModel:
 
     def ffn(name: str) -> FeedForwardWeights:
         return FeedForwardWeights(
-            # |g| on both sides of 16.
+            # The values of |g| are on both sides of 16.
             gate=replace(linear(f"{name}.gate", _FFN, s.d_model), exponent=23),
             up=linear(f"{name}.up", _FFN, s.d_model),
             down=linear(f"{name}.down", s.d_model, _FFN),

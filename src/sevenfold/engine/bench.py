@@ -30,9 +30,9 @@ from sevenfold.engine.backends import Engine, make_engine
 from sevenfold.engine.session import Model
 from sevenfold.engine.weights import FeedForwardWeights, IntegerModel
 
-# Number of tokens, where the context has room for them.
+# The numbers of tokens, if the context has room for them.
 PROMPT, STEPS = 512, 128
-# Times that each thread reads its block; the fastest counts.
+# How often each thread reads its block. The fastest read counts.
 READS = 5
 
 
@@ -80,7 +80,7 @@ def work_of(model: IntegerModel) -> Work:
 
 
 def read_rate(n_bytes: int, n_threads: int) -> float:
-    """Return the bytes a second that so many threads read. Each reads its part of a block of
+    """Return the bytes per second that `n_threads` threads read. Each reads its part of a block of
     `n_bytes`, and the fastest of several rounds counts.
     """
     parts = np.array_split(np.ones(max(n_bytes // 8, n_threads), np.int64), n_threads)
@@ -147,7 +147,9 @@ def readable_ids(user: Model, n: int) -> list[int]:
 
 
 def _holds_control(text: bytes) -> bool:
-    """Return whether a byte may not stand in a prompt: a control character, or above ASCII."""
+    """Return whether a byte is a control character or outside ASCII, so that it may not be in a
+    prompt.
+    """
     return any(byte < 0x20 or byte > 0x7E for byte in text)
 
 
@@ -177,16 +179,17 @@ def measure(
     """Measure a model on a backend.
 
     Args:
-        threads: thread counts to compare; the reference has one thread, whatever is asked for.
+        threads: the thread counts to compare. The reference always has one thread.
         rounds: at least 1.
-        user: the model with its tokenizer, whose sessions are measured too.
+        user: the model with its tokenizer. Its sessions are measured as well.
 
     Returns:
-        `work`, `roofs` (one a thread count), `rows` (thread count, phase); tokens a second.
+        `work`, `roofs` (one for each thread count), `rows` (by thread count and phase), in tokens
+            per second.
 
     Raises:
         GateError: the context is too small.
-        SevenfoldError, StorageError: threads or memory cannot be had.
+        SevenfoldError, StorageError: threads or memory are not available.
     """
     work = work_of(model)
     counts = list(threads) if backend == native.NAME else [1]

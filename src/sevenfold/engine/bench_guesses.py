@@ -1,9 +1,9 @@
-"""What guesses cost and save on this machine: `s7 bench --speculate`.
+"""Measure what guesses cost and save on this machine (`s7 bench --speculate`).
 
-The texts are beginnings of modules of the interpreter's library. Each is decoded greedily twice:
-in blocks of the engine, and with guesses wherever there is one, which shows how many hold at each
-place. The tokens must be the same, or the measurement fails. A server guesses only where the costs
-say that it pays, so its gain is at least 1 up to the noise.
+The texts are beginnings of modules of the interpreter's library. Each is decoded greedily twice: in
+blocks of the engine, and with guesses wherever possible, which shows how many are right at each
+place. The tokens must be the same, or the measurement fails. A server guesses only when the
+measured costs say that it saves time, so its gain is at least 1 up to noise.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from sevenfold.engine.session import Model
 from sevenfold.engine.speculation import MOST, Costs, DraftSession, GuessCounts, History, Lengths
 
 MODULES = ("textwrap", "heapq", "bisect", "string", "fnmatch", "copy")
-# Parts of the context.
+# The shares of the context for prompt and answer.
 PROMPT_SHARE, MOST_PROMPT, MOST_STEPS = 0.5, 400, 256
 BLOCK = 32
 
 
 def engine_of(model: Model) -> NativeEngine:
-    """Return the native engine of a model. Raises UsageError where it runs on another."""
+    """Return the native engine of a model. Raises UsageError when it runs on another engine."""
     if not isinstance(model.engine, NativeEngine):
         raise UsageError("guesses are measured on the native engine", remedy="build it with scripts/setup.sh")
     return model.engine
 
 
 def prompts(model: Model) -> list[list[int]]:
-    """Return the ids of the beginnings of the modules, as the context has room."""
+    """Return the ids of the beginnings of the modules that fit the context."""
     library = Path(sysconfig.get_paths()["stdlib"])
     n = max(1, min(MOST_PROMPT, int(model.context * PROMPT_SHARE)))
     texts = ((library / f"{name}.py").read_text(encoding="utf-8") for name in MODULES)
@@ -52,7 +52,7 @@ def _plain(engine: NativeEngine, ids: Sequence[int], steps: int) -> tuple[list[i
     while len(tokens) < steps:
         tokens += session.greedy(np.array(pending), min(BLOCK, steps - len(tokens)) if tokens else 1)
         pending = tokens[-1:]
-        # The time of the prompt is in neither figure.
+        # Neither figure includes the time of the prompt.
         began = began or time.perf_counter()
     session.close()
     return tokens, time.perf_counter() - began
@@ -87,10 +87,10 @@ def _guessed(
 
 
 def measure_guesses(model: Model, draft: Model | None = None) -> dict[str, Json]:
-    """Return the costs of passes, the share of guesses that held by place, and tokens a second.
+    """Return the costs of passes, the share of right guesses by place, and tokens per second.
 
     Raises:
-        UsageError: no native engine, or a draft model with another vocabulary.
+        UsageError: there is no native engine, or the draft model has another vocabulary.
         SevenfoldError: a guess changed a token, which is a fault of the engine.
     """
     engine = engine_of(model)

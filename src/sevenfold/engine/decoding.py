@@ -1,4 +1,4 @@
-"""Decode one sequence greedily, for sessions, benchmarks and the programs between them.
+"""Decode one sequence greedily, for sessions and benchmarks.
 
 The native engine can take several steps in one call, beyond what was requested. The tokens wait
 here. The result is that of single steps: the same tokens, logits and held positions. Tokens

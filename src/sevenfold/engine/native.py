@@ -123,8 +123,8 @@ def default_threads() -> int:
 
 
 def peak_rate(isa: str, n_threads: int) -> float:
-    """Return how many 8-bit multiply-adds a second this machine does in registers alone, which is
-    the peak of `isa`.
+    """Return how many 8-bit multiply-adds per second this machine does in registers, which is the
+    peak of `isa`.
     """
     library, done, nanoseconds = _library(), c_int64(), c_int64()
     status = library.s7_peak(ISAS[isa], n_threads, byref(done), byref(nanoseconds))
@@ -155,7 +155,7 @@ class NativeEngine:
         self.isa = isa or choose_isa()
         self.n_threads = default_threads() if n_threads is None else n_threads
         self._library, arrays, shape = _library(), abi.Arrays(), model.shape
-        # A team holds threads and scratch memory. A team that no call uses waits here.
+        # A team holds threads and scratch memory. Idle teams wait here.
         self._idle: list[c_void_p] = []
         widths = {
             "d_ffn": _width(model.layers[0]),
@@ -250,7 +250,7 @@ class NativeEngine:
                 is changed.
         """
         if n_tokens < 1:
-            raise GateError(f"{n_tokens} tokens", remedy="ask for one token at least")
+            raise GateError(f"{n_tokens} tokens", remedy="ask for at least one token")
         tokens = np.empty((len(calls), n_tokens), np.int32)
         n_made = np.zeros(len(calls), np.int32)
         with self._runs(calls, [None] * len(calls), [n_tokens - 1] * len(calls)) as runs, self.team() as team:
@@ -276,9 +276,8 @@ class NativeEngine:
     ) -> list[list[int]]:
         """Append ids to several sequences, then take up to `limits[i]` greedy steps of sequence i.
 
-        With a limit of 0 the ids are read and nothing more. The steps of all end after the one in
-        which another thread writes `interrupt`, so a caller is never further from an answer than
-        one step.
+        With a limit of 0 the ids are only read. When another thread writes `interrupt`, all
+        sequences end after the running step, so a caller waits for at most one step.
 
         Raises:
             GateError: what `greedy_batch` refuses, or a negative limit; nothing is changed.
@@ -305,8 +304,8 @@ class NativeEngine:
         logits: Sequence[NDArray[np.int32] | None],
         n_more: Sequence[int] = (),
     ) -> Iterator[Any]:
-        """Yield the checked structures of a call, with every session locked. `n_more[i]`
-        positions will follow the ids of call i, and none where nothing is given.
+        """Yield the checked structures of a call, with every session locked. `n_more[i]` positions
+        follow the ids of call i; without `n_more` none follow.
         """
         sessions = [session for session, _ in calls]
         if not calls or len({id(session) for session in sessions}) < len(sessions):

@@ -35,7 +35,7 @@ TABLE_BITS = 8
 # A distance beyond this is 1,024 halvings, which no draw reaches.
 MAX_DISTANCE = 1 << 30
 MAX_TERM = (1 << 16) - 1
-# Tokens that are sorted at first where top-p keeps few.
+# The number of tokens that are sorted first, because top-p usually keeps few.
 _FIRST_SORTED = 64
 MAX_SEED = (1 << 64) - 1
 _CONTEXT = Context(prec=50)

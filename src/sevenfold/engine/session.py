@@ -44,7 +44,7 @@ from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import Roles
 
 GOLDEN_STEPS = 8
-# Key of the graph for the roles of tokens, where the files of an import decided them.
+# The graph key of the token roles, which an import may set.
 TOKENS = "tokens"
 
 
@@ -107,9 +107,9 @@ def replay(artifact: Artifact) -> list[ReplayRow]:
 
 
 def backend_states(path: Path | None = None) -> list[dict[str, str]]:
-    """Return every backend with name, status ("pass", "fail", "not here") and detail.
+    """Return every backend with its name, status ("pass", "fail", "not here") and detail.
 
-    Each is proved on a file, or on the built-in model.
+    Each is tested on a file or on the built-in model.
 
     Raises:
         ArtifactError, StorageError: the file is refused.
@@ -175,10 +175,10 @@ def open_model(path: Path | str, *, allow_anonymous: bool = False) -> Artifact:
     file without lanes.
 
     Raises:
-        AnonymousError: it does not name its origin, and that was not allowed. If it was allowed,
+        AnonymousError: it does not record its origin, and that was not allowed. If it is allowed,
             only the order (V0) is checked.
-        PublishedError: it is a file of the published contract, which holds nothing that the engine
-            could run.
+        PublishedError: it is a file of the published contract, which contains nothing that the
+            engine can run.
         ArtifactError: it is refused.
         StorageError: it cannot be read.
     """
@@ -192,7 +192,7 @@ def open_model(path: Path | str, *, allow_anonymous: bool = False) -> Artifact:
             f"format version {artifact.version} of the published contract: it holds no graph that the engine"
             " could run, no seal binds it, and no golden logits prove a backend on it",
             where=str(path),
-            remedy="`s7 inspect` shows what it holds; what runs is a file that `s7 seal` wrote",
+            remedy="`s7 inspect` shows its contents; only files that `s7 seal` wrote can be run",
         )
     if not artifact.anonymous:
         refuse_unverified(verify(artifact))
@@ -200,9 +200,9 @@ def open_model(path: Path | str, *, allow_anonymous: bool = False) -> Artifact:
         refuse_unverified(Verification(str(path), artifact.root, (run_check(CHECKS[0], artifact),)))
     else:
         raise AnonymousError(
-            "the file does not say where it comes from (rule D6)",
+            "the file does not record its origin (rule D6)",
             where=str(path),
-            remedy="--allow-anonymous runs it all the same",
+            remedy="--allow-anonymous runs it anyway",
         )
     return artifact
 
@@ -282,7 +282,7 @@ class Model:
             model.engine = make_engine(reference.NAME, model.weights)
             model.self_test()
         if artifact.anonymous:
-            model.note = f"anonymous: nothing says where these weights come from. {model.note}".strip()
+            model.note = f"anonymous: the origin of these weights is unknown. {model.note}".strip()
         # An engine that packs the weights keeps its own copy. The reference reads the file again
         # when needed.
         artifact.release()
@@ -316,7 +316,7 @@ class Model:
             return
         if not self.golden:
             raise ArtifactError(
-                "no golden logits travel with this file, so no backend can be proved on it",
+                "this file has no golden logits, so no backend can be proved on it",
                 where=str(self.artifact.path),
                 remedy="use a file sealed by `s7 seal`",
             )
@@ -327,7 +327,7 @@ class Model:
             raise ArtifactError(
                 f"the golden prompt does not fit the model: {error}",
                 where=str(self.artifact.path),
-                remedy="the file was not written by `s7 seal`; get it again from its maker",
+                remedy="the file was not written by `s7 seal`; get it again from its author",
             ) from error
         if run.logits_sha256 != golden["logits_sha256"]:
             raise ArtifactError(
@@ -401,20 +401,20 @@ class Session:
 
     @property
     def room(self) -> int:
-        """Return how many tokens of the context are left after what was read and generated."""
+        """Return the free positions of the context after what was read and generated."""
         return self.model.context - self._decoder.n_used
 
     def prefill(self, ids: Sequence[int]) -> None:
         """Append token ids to the body, after what was read and generated; `logits` are those after
         the last of them.
 
-        The model saw every text begin as `model.tokenizer.begun` does. The ids' text passes the
-        gate like any other.
+        Every training text begins with `model.tokenizer.begun`. The text of the ids passes the gate
+        like any other text.
 
         Raises:
-            GateError: the gate is shut, the text holds a forbidden control character, no ids, an id
-                outside the vocabulary, or the context is full. Nothing is appended then; a refused
-                character also shuts the gate.
+            GateError: the gate is closed, the text contains a forbidden control character, there
+                are no ids, an id is outside the vocabulary, or the context is full. Nothing is
+                appended in these cases. A refused character also closes the gate.
         """
         self.gate.require_open("prefill")
         check_ids(self.model.weights, np.array(ids, np.int64), self._decoder.n_used)

@@ -1,13 +1,13 @@
-"""Guesses of the next tokens, which the engine checks in one pass, and when they pay.
+"""Guess the next tokens, which the engine checks in one pass, and decide when guessing saves time.
 
-A guess is taken only where the law gives the same token from the same logits. The bits of a pass do
-not depend on how many positions it reads (specs/arithmetic.md), and a drawn token depends on its own
-row, seed and position alone (specs/sampling.md), so answers are the same with and without guesses;
-only the time differs. Guesses come from what the sequence itself holds (the prompt with its suffix,
-an earlier suggestion, the answer so far), or from a smaller model.
+A guess is accepted only if the law gives the same token from the same logits. The bits of a pass do
+not depend on how many positions it reads (specs/arithmetic.md), and a drawn token depends only on
+its row, seed and position (specs/sampling.md). Answers are therefore the same with and without
+guesses, and only the time differs. Guesses come from the texts of the sequence (the prompt with its
+suffix, an earlier suggestion, the answer so far), or from a smaller model.
 
-A pass over k + 1 positions has to be cheaper than k + 1 steps, or guesses lose time. `Costs` measures
-that on the machine, and `Acceptance` counts how many guesses of a sequence held.
+Guesses save time only if a pass over k + 1 positions is cheaper than k + 1 steps. `Costs` measures
+that on the machine, and `Acceptance` counts how many guesses of a sequence were right.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ from sevenfold.engine.native import NativeEngine, NativeSession
 from sevenfold.engine.sampling import DecodingLaw
 
 MOST = 8
-# Ids that have to stand elsewhere, too, the more the better.
+# The numbers of last ids that must also occur earlier, longest first.
 SIZES = (4, 3, 2)
-# Positions of a pass whose time is measured, and a bound on the whole measurement in seconds.
+# The numbers of positions for which a pass is timed, and a bound on the whole measurement in
+# seconds.
 ROWS = (1, 2, 3, 5, 9, 17, 33, 65)
 MEASURE_SECONDS = 0.5
 REPEATS = 4
-# What is expected of a sequence before it has shown anything, and how fast that is forgotten.
+# The expected share of right guesses of a new sequence, and the rate at which it is forgotten.
 FIRST_SHARE, FORGETTING = 0.7, 0.25
-# Rounds without guesses after one in which none held: doubled each time.
+# The rounds without guesses after a round in which none was right. They double each time.
 FIRST_REST, LONGEST_REST = 1, 64
-# Guesses that gain less are not made.
+# The smallest gain for which guesses are made.
 LEAST_GAIN = 1.05
 
 
 class History:
-    """The ids in which guesses are looked up: what is known beforehand, the prompt, the answer."""
+    """The ids in which guesses are looked up: the hint, the prompt, the answer."""
 
     def __init__(self, before: Sequence[int], prompt: Sequence[int], n_more: int) -> None:
-        # No id is -1: nothing is found across the border.
+        # No id is -1, so no match crosses the border.
         head = [*before, -1] if before else []
         self._ids = np.empty(len(head) + len(prompt) + n_more + 1, np.int32)
         self._n = 0
@@ -57,8 +58,8 @@ class History:
         self._n += len(ids)
 
     def propose(self, n: int) -> list[int]:
-        """Return up to `n` ids that followed the last few ones elsewhere; the latest place counts
-        that has all `n`.
+        """Return up to `n` ids that followed the last few ids at an earlier place. The latest place
+        with `n` ids after it is used.
         """
         ids = self._ids[: self._n]
         for size in SIZES:
@@ -81,7 +82,7 @@ class History:
 
 
 class DraftSession:
-    """The place of one sequence in a smaller model with the same vocabulary."""
+    """The session of one sequence in a smaller model with the same vocabulary."""
 
     def __init__(self, engine: NativeEngine) -> None:
         self._session: NativeSession = engine.session()
@@ -89,8 +90,8 @@ class DraftSession:
         self._ids: list[int] = []
 
     def propose(self, ids: Sequence[int], n: int, law: DecodingLaw, sample: int) -> list[int]:
-        """Return up to `n` tokens that the smaller model takes after `ids`, under the same law: with
-        the same draws, so that a drawn token is often the same, too.
+        """Return up to `n` tokens that the smaller model chooses after `ids` under the same law. It
+        uses the same draws, so drawn tokens are often the same as well.
         """
         n = min(n, self._context - len(ids))
         if n < 1:
@@ -117,26 +118,26 @@ class DraftSession:
             pending = np.array([token], np.int64)
 
     def close(self) -> None:
-        """Free the place."""
+        """Close the session of the smaller model."""
         self._session.close()
 
 
 @dataclass
 class Acceptance:
-    """How often the guesses of one sequence held, and whether it rests from guessing."""
+    """The share of right guesses of one sequence, and whether it pauses guessing."""
 
     share: float = FIRST_SHARE
     _rest: int = 0
     _next_rest: int = FIRST_REST
 
     def is_resting(self) -> bool:
-        """Return whether no guess is made in this round."""
+        """Return whether the sequence makes no guess in this round."""
         self._rest -= self._rest > 0
         return self._rest > 0
 
     def observe(self, n_guessed: int, n_held: int) -> None:
         """Count one checked guess."""
-        # The first that did not hold hides those behind it.
+        # After the first wrong guess, nothing is known about those that follow it.
         seen = n_held + (n_held < n_guessed)
         self.share += FORGETTING * (n_held / seen - self.share)
         if n_held:
@@ -147,7 +148,9 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of one pass by its positions, and of one step in a block of greedy steps."""
+    """The seconds of one pass by its number of positions, and of one step in a block of greedy
+    steps.
+    """
 
     rows: tuple[int, ...]
     seconds: tuple[float, ...]
@@ -155,8 +158,8 @@ class Costs:
 
     @classmethod
     def measure(cls, engine: NativeEngine) -> Costs:
-        """Measure an engine: the fastest of several times, in processor time of this thread, which
-        the load of others does not stretch.
+        """Measure an engine. Each time is the fastest of several, in processor time of this thread,
+        which other load does not change.
         """
         session, vocab = engine.session(), engine.model.shape.vocab_size
         most = engine.model.shape.context
@@ -182,17 +185,19 @@ class Costs:
         return cls(tuple(rows), tuple(seconds), min(blocks) / steps)
 
     def of(self, n_rows: int) -> float:
-        """Return the seconds of a pass over positions; past the measured ones in proportion."""
+        """Return the seconds of a pass over `n_rows` positions, extrapolated in proportion above
+        the measured ones.
+        """
         if n_rows > self.rows[-1]:
             return self.seconds[-1] * n_rows / self.rows[-1]
         return float(np.interp(n_rows, self.rows, self.seconds))
 
     def of_step(self, n_running: int) -> float:
-        """Return the seconds of one step of so many sequences inside a block."""
+        """Return the seconds of one step of `n_running` sequences inside a block."""
         return self.step * self.of(n_running) / self.of(1)
 
     def ratio(self, n_guessed: int) -> float:
-        """Return what checking so many guesses costs, in steps of a block."""
+        """Return the cost of checking `n_guessed` guesses, in steps of a block."""
         return self.of(n_guessed + 1) / self.step
 
 
@@ -204,7 +209,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 @dataclass
 class GuessCounts:
-    """Guesses that were checked and that held, by their place behind the last token."""
+    """The numbers of checked and of right guesses, by their position after the last token."""
 
     n_checks: int = 0
     guessed: list[int] = field(default_factory=lambda: [0] * MOST)
@@ -219,11 +224,11 @@ class GuessCounts:
 
 
 class Lengths:
-    """How many guesses pay best, by the share that holds and the sequences that run. A table, because
-    it is asked for at every step.
+    """The best number of guesses by the share of right ones and the number of running sequences. It
+    is a table, because every step reads it.
     """
 
-    # Steps between no guess that holds and every one.
+    # The resolution of the share of right guesses.
     SHARES = 20
 
     def __init__(self, costs: Costs) -> None:
@@ -231,7 +236,7 @@ class Lengths:
         self._best: dict[tuple[int, int], int] = {}
 
     def best(self, share: float, n_running: int) -> int:
-        """Return the number; 0 where no guess pays."""
+        """Return the best number of guesses; 0 when none saves time."""
         key = (round(share * self.SHARES), n_running)
         if key not in self._best:
             self._best[key] = best_length(self._costs, key[0] / self.SHARES, n_running)
@@ -239,7 +244,9 @@ class Lengths:
 
 
 def best_length(costs: Costs, share: float, n_running: int) -> int:
-    """Return how many guesses pay best for a sequence among so many; 0 where none do."""
+    """Return the number of guesses that saves most time for a sequence among `n_running`; 0 when
+    none does.
+    """
     best, most = 0, LEAST_GAIN * n_running / costs.of_step(n_running)
     expected = 1.0
     for n in range(1, MOST + 1):

@@ -9,7 +9,7 @@ Records (specs/arithmetic.md, section 4), all int8 in the file:
     router.experts   [V, 1]         expert of each token id (token-routed models, expert stacks)
 
 Exponents of projections and norms are integers in the graph. Every loaded value is inside the
-ranges for which the page proves all widths. Any other value is refused by name.
+ranges for which the page proves all widths. Any other value is refused, and the error names it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sevenfold.engine.ops import MAX_CONTEXT, MAX_INPUTS, Norm, QuantizedLinear
 EMBEDDING, HEAD, FINAL_NORM = "embedding.weight", "lm_head.weight", "final_norm.weight"
 ROPE, ROUTER = "rope.cos_sin", "router.experts"
 
-# Largest values of `model` in the graph; the least is 1.
+# The largest values of `model` in the graph; the smallest is 1.
 LIMITS = {
     "d_model": 2**16,
     "n_layers": 2**10,

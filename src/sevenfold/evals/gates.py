@@ -1,7 +1,7 @@
-"""Gates: what a model has to reach, as data, and the scorecard over sealed runs (C0).
+"""Read gates (the figures that a model must reach), and make the scorecard of sealed runs (C0).
 
-A gate is met, not met, or not measured. A run counts if its root is that of its content, its model is
-the one asked about, and it has every item of its set. Nothing else is taken for a measurement.
+A gate is met, not met, or not measured. A run counts if its root is that of its content, its model
+is the requested one, and it has every item of its set. Nothing else counts as a measurement.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from sevenfold.recipe.shipped import GATES, recipes_directory
 
 
 class ScoreGate(BaseModel):
-    """One gate: a metric of a card, or a measurement that no card makes yet (`needs` says what)."""
+    """One gate: a metric of a card, or a measurement that no card makes yet and that `needs`
+    describes.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -61,13 +63,13 @@ class GateFile(BaseModel):
     @model_validator(mode="after")
     def _has_ids_once(self) -> GateFile:
         if len({row.id for row in self.rows}) < len(self.rows):
-            raise ValueError("an id stands there twice")
+            raise ValueError("an id appears twice")
         return self
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateState:
-    """One row of a scorecard. `run` is the root of the run that gave the figure."""
+    """One row of a scorecard. `run` is the root of the run that measured the figure."""
 
     id: str
     requirement: str
@@ -88,7 +90,7 @@ class GateState:
 
 
 def load_gates(name: str) -> GateFile:
-    """Return a file of gates: a path, or the name of one that ships.
+    """Return the gates of a file, given by its path or by the name of a file that ships.
 
     Raises:
         RecipeError: the file breaks the schema.  UsageError: no such name.  StorageError.
@@ -108,7 +110,7 @@ def load_gates(name: str) -> GateFile:
 
 
 def runs_of(model_root: str, directory: Path) -> tuple[list[Json], list[str]]:
-    """Return the runs of a model below a directory, and why others do not count."""
+    """Return the runs of a model below a directory, and the reasons why others do not count."""
     found, others = [], []
     for path in sorted(directory.glob("*.eval.json")) if directory.is_dir() else []:
         try:
@@ -126,7 +128,7 @@ def runs_of(model_root: str, directory: Path) -> tuple[list[Json], list[str]]:
 
 
 def scorecard(gates: GateFile, runs: Sequence[Json]) -> list[GateState]:
-    """Return the state of every gate."""
+    """Return the state of each gate."""
     return [_state(gate, runs) for gate in gates.rows]
 
 
@@ -164,7 +166,7 @@ def _state(gate: ScoreGate, runs: Sequence[Json]) -> GateState:
 
 
 def require(states: Sequence[GateState], where: str) -> None:
-    """Refuse a scorecard with a gate that is not met. Raises QualityError."""
+    """Refuse a scorecard in which a gate is not met. Raises QualityError."""
     if open_gates := [f"{row.id} {row.state}" for row in states if row.state != "met"]:
         raise QualityError(
             f"{len(open_gates)} of {len(states)} gates are not met: {', '.join(open_gates)}",

@@ -1,7 +1,7 @@
-"""A file of finished rows that survives a kill: one line for each, each with its own digest.
+"""Store finished rows in a file that survives a kill. Each row is a line with its own digest.
 
-A line that was half written is dropped when the file is opened again, so no row counts twice and none
-is lost.
+A partly written line is dropped when the file is opened again, so no row counts twice and no
+finished row is lost.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TAG = "sevenfold/eval-row/1"
 
 
 class Journal:
-    """Rows by the id of their item, in the order in which they were finished."""
+    """The rows by the id of their item, in the order in which they were finished."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -40,7 +40,7 @@ class Journal:
             self._file.seek(n_good)
 
     def add(self, rows: list[Json]) -> None:
-        """Append finished rows durably; each has the key `item`. Raises StorageError."""
+        """Append finished rows and sync them to disk. Each has the key `item`. Raises StorageError."""
         with storage(self.path):
             for row in rows:
                 data = canonical_json(row)
@@ -67,7 +67,7 @@ def _row_of(line: bytes) -> Json | None:
 
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Hold a directory of runs: a second process in it is refused. Raises StorageError."""
+    """Lock a directory of runs. A second process in it is refused. Raises StorageError."""
     with storage(directory):
         directory.mkdir(parents=True, exist_ok=True)
         file = (directory / ".lock").open("ab")
@@ -76,6 +76,8 @@ def exclusive(directory: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StorageError(
-                "another process evaluates here", where=str(directory), remedy="wait, or name another --out"
+                "another process evaluates here",
+                where=str(directory),
+                remedy="wait for it, or choose another --out",
             ) from error
         yield

@@ -1,8 +1,8 @@
-"""Anti-leak: evaluation items whose text or program stands in what the model was trained on (C14).
+"""Find leaks: evaluation items whose text or program is in the training documents of the model (C14).
 
 The documents of the corpus that the model's seal names are compared with each item as the corpus
 stage compares them with whole sets: 13-grams of words, and functions up to names. An item that
-collides is dropped, and the spans that matched are noted, because a count alone cannot be judged.
+matches is dropped, and the matched spans are recorded, because a count alone cannot be checked.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ MAX_SPAN = 400
 
 @dataclass(frozen=True, kw_only=True)
 class Leaks:
-    """What was looked for, and what was found: spans of text by the id of the item."""
+    """The result of a search: the corpus, and the matched spans of text by the id of the item."""
 
     is_checked: bool
-    # The root of the corpus, or why nothing could be compared.
+    # The root of the corpus, or the reason why nothing was compared.
     against: str
     dropped: Mapping[str, list[str]] = field(default_factory=dict)
 
@@ -51,17 +51,18 @@ NOT_CHECKABLE = Leaks(is_checked=False, against="not checkable: no corpus is giv
 
 @dataclass(frozen=True)
 class Corpus:
-    """The training documents that a model's seal names, proved."""
+    """The training documents that a model's seal names, after checking their hashes."""
 
     path: Path
     root: str
 
 
 def corpus_of(model: Model, directory: Path) -> Corpus:
-    """Return the corpus stage below a run directory (or the stage itself), if it is the model's.
+    """Return the corpus stage of a run directory (or the stage itself), if the model was trained on
+    it.
 
     Raises:
-        StorageError: it is no finished corpus, a file of it changed, or the seal names another root.
+        StorageError: it is not a finished corpus, a file has changed, or the seal names another root.
     """
     folder = directory / "corpus" if (directory / "corpus").is_dir() else directory
     manifest = read_manifest(folder)
@@ -83,7 +84,7 @@ def corpus_of(model: Model, directory: Path) -> Corpus:
 
 
 class _Index:
-    """What is looked for: hashes of every item, and the items of each hash."""
+    """The search index: the hashes of every item, and the items of each hash."""
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.items = {item.id: item for item in items}
@@ -109,28 +110,30 @@ class _Index:
 
     @property
     def seeks_in_disguise(self) -> bool:
-        """Return whether 13-grams or functions are looked for."""
+        """Return whether the search includes 13-grams or functions."""
         return bool(self.of_gram or self.of_function)
 
     @property
     def seeks_anything(self) -> bool:
-        """Return whether an item has a text, a function or a beginning to look for."""
+        """Return whether an item has a text, a function or a beginning to search for."""
         return bool(self.seeks_in_disguise or self.of_beginning)
 
     def beginning_of(self, text: str) -> str | None:
-        """Return the item that a document begins with, up to the heading of its answer."""
+        """Return the item that equals the beginning of a document, up to the heading of its answer."""
         head, mark, _ = text.partition(f"{RESPONSE}\n") if self.of_beginning else ("", "", "")
         return self.of_beginning.get(sha256((head + mark).encode("utf-8", "replace"))) if mark else None
 
     def grams_in(self, text: str) -> Iterator[int]:
-        """Yield the 13-grams of a document that an item has."""
+        """Yield the 13-grams of a document that are also in an item."""
         if not self.of_gram:
             return
         hashes = ngram_hashes(word_hashes(text.encode("utf-8", "replace")), NGRAM)
         yield from hashes[self._sorted.find(hashes)[0]].tolist()
 
     def functions_in(self, text: str, *, is_program: bool) -> Iterator[int]:
-        """Yield the functions of a document that an item has, also in fences, cells and strings."""
+        """Yield the functions of a document that are also in an item. Functions in fences, cells
+        and strings count.
+        """
         if not self.of_function or "def " not in text:
             return
         for program in disguise.programs(text, is_program=is_program, is_prose=not is_program):
@@ -139,7 +142,7 @@ class _Index:
 
 
 def find_leaks(items: Sequence[Item], corpus: Corpus, progress: Progress) -> Leaks:
-    """Return the items that stand in a corpus, each with the spans that matched.
+    """Return the items that are in a corpus, each with the matched spans.
 
     Raises:
         StorageError: the corpus cannot be read.
@@ -149,7 +152,7 @@ def find_leaks(items: Sequence[Item], corpus: Corpus, progress: Progress) -> Lea
     named: dict[str, set[str]] = {}
     progress.start("leaks", None, "documents")
     for n, document in enumerate(read_documents(corpus.path) if index.seeks_anything else ()):
-        # Undoing a disguise is what takes the time.
+        # Undoing disguises takes most of the time.
         plain = disguise.plain(document.text) if index.seeks_in_disguise else document.text
         for text in {document.text, plain}:
             for hashed in index.grams_in(text):
@@ -173,7 +176,7 @@ def find_leaks(items: Sequence[Item], corpus: Corpus, progress: Progress) -> Lea
 
 
 def _spans(item: Item, hashes: Set[int]) -> list[str]:
-    """Return the parts of an item's texts that matched, overlapping runs joined."""
+    """Return the parts of an item's texts that matched. Overlapping parts are joined."""
     spans = []
     for text in item.texts:
         data = text.encode("utf-8", "replace")

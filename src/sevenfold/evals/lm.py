@@ -1,7 +1,7 @@
-"""A sealed model as a model class of lm-eval, so that its tasks run on it.
+"""Offer a sealed model as a model class of lm-eval, so that its tasks run on it.
 
-Log-likelihoods are those of specs/likelihood.md and answers are greedy, so lm-eval's scores have one
-value everywhere. Use it with lm-eval (an installation with `sevenfold[eval]` and lm-eval):
+Log-likelihoods are those of specs/likelihood.md, and answers are greedy, so the scores of lm-eval
+are the same everywhere. It needs an installation with `sevenfold[eval]` and lm-eval:
 
     import lm_eval
     from sevenfold.evals.lm import SevenfoldLM
@@ -37,8 +37,8 @@ class SevenfoldLM(LM):  # type: ignore[misc]  # lm-eval ships no types
 
     Args:
         model: path of a sealed file.
-        batch_size: sequences in a call; changes no score.
-        truncation: of prompts that the context does not hold: none (refused) or left.
+        batch_size: the number of sequences in a call; changes no score.
+        truncation: the treatment of prompts that do not fit the context: none (refuse) or left.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class SevenfoldLM(LM):  # type: ignore[misc]  # lm-eval ships no types
         """Return the greedy answer to each prompt, cut at its stop texts.
 
         Raises:
-            UsageError: sampling is asked for.  GateError: a prompt is refused, or does not fit.
+            UsageError: the task requests sampling.  GateError: a prompt is refused, or does not fit.
         """
         answers = []
         for (stops, most), group in groupby(requests, key=lambda request: _asked(request.args[1])):
@@ -101,10 +101,10 @@ class SevenfoldLM(LM):  # type: ignore[misc]  # lm-eval ships no types
 
 
 def _asked(arguments: dict[str, Any]) -> tuple[tuple[str, ...], int]:
-    """Return the stop texts and the most tokens of a request. Raises UsageError for sampling."""
+    """Return the stop texts and the token limit of a request. Raises UsageError for sampling."""
     if arguments.get("do_sample") and float(arguments.get("temperature", 1.0)) > 0:
         raise UsageError(
-            "lm-eval asks for sampling", remedy="tasks run greedily here; `s7 eval` samples by a law"
+            "lm-eval requests sampling", remedy="tasks run greedily here; `s7 eval` samples by a law"
         )
     until = arguments.get("until") or ()
     stops = (until,) if isinstance(until, str) else tuple(until)

@@ -1,8 +1,8 @@
-"""A run of one task: outputs, verdicts, scores, sealed as one object.
+"""Run one task, and seal its outputs, verdicts and scores as one object.
 
-The outputs are kept under the key of model root, task root and decoding law, and nothing else, so
-they are never those of another model or prompt. An interrupted run goes on where it stopped. Verdicts
-are kept under the executor and the rule of extraction besides.
+Outputs are stored under a key of model root, task root and decoding law. They are therefore never
+those of another model or prompt. An interrupted run resumes where it stopped. The key of verdicts
+also contains the executor and the extraction rule.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ _ITEMS_PER_ROUND = 16
 
 
 class NoVerdictError(SevenfoldError):
-    """A run in which the machine failed a sample: it has no score."""
+    """The machine failed a sample, so the run has no score."""
 
     exit_code = 6
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """How a run is made: the law decides its outputs, the rest does not.
+    """The settings of a run. Only the law decides its outputs.
 
-    `rules` replaces the card's rules of extraction; () keeps them.
+    `rules` replaces the extraction rules of the card; () keeps them.
     """
 
     law: DecodingLaw = GREEDY
@@ -55,7 +55,7 @@ class EvaluationSettings:
     ks: tuple[int, ...] = (1,)
     rules: tuple[str, ...] = ()
     is_guided: bool = False
-    # Rounds of repair of the first answer, by the tests that the prompt shows.
+    # The rounds of repair of the first answer, by the tests in the prompt.
     n_repairs: int = 0
     # The run directory of the model, for its FP32 weights.
     run: Path | None = None
@@ -97,12 +97,12 @@ def evaluate(
     """Run a task, seal it as `OUT/NAME.eval.json`, and return the object.
 
     Raises:
-        NoVerdictError: a sample has no verdict; the object is written without scores.
+        NoVerdictError: a sample has no verdict. The object is written without scores.
         SandboxError: programs cannot be confined here.  GateError, StorageError: as below.
     """
     card = task.card
     if card.kind == "generate":
-        # Nothing is generated for a grader that cannot run.
+        # Do not generate anything when the grader cannot run.
         graders.check_executor(card.grade)
     law = (
         decoder.facts(settings.law, settings.n_samples)
@@ -113,7 +113,7 @@ def evaluate(
     key = run_key(model_root, task.root, law)
     items = [item for item in task.items if item.id not in leaks.dropped]
     folder = out / f"{card.name}-{key[:16]}"
-    # A rule that was asked for comes behind the card's own.
+    # The requested rule comes after those of the card.
     rules = list(dict.fromkeys((*card.extract, *settings.rules))) if card.kind == "generate" else []
     with VerdictPool(task, rules, folder, settings.n_workers, progress) as pool:
         outputs = _outputs(decoder, task, items, folder / "outputs.jsonl", settings, progress, pool)
@@ -150,7 +150,7 @@ def evaluate(
 def _floats(
     decoder: EvaluationDecoder, items: Sequence[Item], settings: EvaluationSettings, progress: Progress
 ) -> Json:
-    """Return the figures of the FP32 weights, None where they are not at hand."""
+    """Return the figures of the FP32 weights; None when the weights are not available."""
     score = None if settings.run is None else bits.float_scorer(decoder, settings.run)
     if score is None:
         return None
@@ -175,7 +175,7 @@ def _outputs(
     progress: Progress,
     pool: VerdictPool,
 ) -> dict[str, Json]:
-    """Return the output row of each item, made now or before.
+    """Return the output row of each item. Rows of an earlier call are used again.
 
     Answers are graded while the next ones are decoded.
     """
@@ -286,10 +286,9 @@ def _judged(
 
 def _no_verdict(missing: Sequence[str], path: Path) -> NoVerdictError:
     return NoVerdictError(
-        f"{len(missing)} samples have no verdict, {missing[0]} the first: "
-        "the machine failed them, not the model",
+        f"{len(missing)} samples have no verdict ({missing[0]} is the first), because the machine failed",
         where=str(path),
-        remedy="run the same command again; what has a verdict keeps it",
+        remedy="run the same command again; existing verdicts are kept",
     )
 
 
@@ -301,7 +300,7 @@ def _chosen(
     folder: Path,
     settings: EvaluationSettings,
 ) -> dict[str, list[int]]:
-    """Return [the sample that is the answer, samples that were executed] of each item."""
+    """Return [the index of the chosen sample, the number of executed samples] of each item."""
     executor = canonical_json(executor_facts(graders.LIMITS))
     journal = Journal(folder / f"guided-{digest('sevenfold/eval-guided/1', rule, executor)[:16]}.jsonl")
     try:
@@ -316,7 +315,7 @@ def _chosen(
 
 
 def sealed(body: dict[str, Json], evidence: Json, path: Path) -> Json:
-    """Write a run as one object under its root, and return it. Raises StorageError."""
+    """Write a run as one object with its root, and return it. Raises StorageError."""
     root = digest("sevenfold/eval/1", canonical_json(body))
     found = {**body, "root": root, "evidence": evidence}
     write_json(path, found)
@@ -324,10 +323,10 @@ def sealed(body: dict[str, Json], evidence: Json, path: Path) -> Json:
 
 
 def read_run(path: Path) -> Json:
-    """Return a sealed run, its root proved.
+    """Return a sealed run after checking its root.
 
     Raises:
-        StorageError: it is no run, or its root is not that of its content.
+        StorageError: it is not a run, or its root is not that of its content.
     """
     found = read_json(path)
     if not isinstance(found, dict) or found.get("eval") != FORMAT:

@@ -1,7 +1,7 @@
-"""One task under several seeds of one law: the runs of the seeds, and one sealed run over them.
+"""Run one task under several seeds of one law, and seal one run over the runs of the seeds.
 
-A single draw of a sampled score says little. The run over the seeds has the mean of each score, the
-scores of the seeds, their spread, and the Wilson interval of the mean over items.
+A sampled score varies with its seed. The run over the seeds has the mean of each score, the scores
+of the seeds, their spread, and the Wilson interval of the mean over items.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def evaluate_seeds(
     leaks: Leaks,
     progress: Progress,
 ) -> Json:
-    """Run a task under `n_seeds` seeds from that of the law on, and seal a run over them.
+    """Run a task under `n_seeds` seeds, beginning with that of the law, and seal a run over them.
 
-    The run of a seed is `OUT/seed-SEED/NAME.eval.json`, that over them `OUT/NAME.eval.json`. A card
-    whose answers are not drawn is run once.
+    The run of a seed is `OUT/seed-SEED/NAME.eval.json`, and the run over them is
+    `OUT/NAME.eval.json`. A card whose answers are not drawn is run once.
 
     Raises:
         UsageError: several seeds of a greedy law.  NoVerdictError, SandboxError: as `evaluate`.
@@ -67,7 +67,7 @@ def evaluate_seeds(
 
 
 def over_seeds(scores: Sequence[Sequence[Json]]) -> list[Json]:
-    """Return each score as the mean over seeds, with what the seeds gave and how far they differ.
+    """Return each score as the mean over the seeds, with the score of each seed and their spread.
 
     `sd` is the sample standard deviation over seeds, `spread` the largest minus the smallest.
     """

@@ -1,4 +1,4 @@
-"""Suites: names for several cards, as files; and the task that a card makes of its items."""
+"""Read suites (files that name several cards), and make the task of a card from its items."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from sevenfold.evals.tasks.data import read_set, sets
 from sevenfold.evals.tasks.made import MADE
 from sevenfold.recipe.shipped import SUITES, recipes_directory
 
-# The set of cards whose items are made by this project's generators.
+# The name of the set of cards whose items are made by the generators of this project.
 BAND = "band"
-# Of cards whose items follow from this package alone.
+# The sets of cards whose items need nothing but this package.
 MADE_SET = "made"
 
 
 class Suite(BaseModel):
     """A file of recipes/suites: the cards, each with the number of its first items (null: all), and
-    the roots that the tasks of whole cards have.
+    the roots of the tasks of whole cards.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -58,16 +58,16 @@ def suites() -> dict[str, Suite]:
         except (yaml.YAMLError, ValidationError, RecursionError, UnicodeDecodeError) as error:
             said = " ".join(str(error).split())[:300]
             raise RecipeError(
-                f"no suite: {said}", where=str(path), remedy="see specs/evaluation.md"
+                f"not a suite: {said}", where=str(path), remedy="see specs/evaluation.md"
             ) from error
     return found
 
 
 def resolve(names: Sequence[str]) -> list[tuple[Card, int | None]]:
-    """Return the cards that names of suites stand for, each with the number of its first items.
+    """Return the cards of suites, each with the number of its first items.
 
     Raises:
-        UsageError: no such suite, or one of data that may not be redistributed.
+        UsageError: there is no such suite, or its data may not be redistributed.
     """
     found: list[tuple[Card, int | None]] = []
     for name in names:
@@ -87,22 +87,23 @@ def resolve(names: Sequence[str]) -> list[tuple[Card, int | None]]:
 
 
 def needs_data(card: Card) -> bool:
-    """Return whether a card asks for a set that the user has to name."""
+    """Return whether a card needs a set that the user has to provide."""
     return card.set in sets()
 
 
 def make_task(
     card: Card, directory: Path | None, n_first: int | None = None, corpus: Path | None = None
 ) -> Task:
-    """Return the task of a card over its set, of the first `n_first` items if given.
+    """Return the task of a card over its set, or over the first `n_first` items.
 
     Args:
-        directory: of the sets; None for a card that needs none.
+        directory: the directory of the sets; None for a card that needs none.
         corpus: the corpus stage of the model, where it is known.
 
     Raises:
-        StorageError: the set is missing or altered, or items are not those that a suite promises.
-        SandboxError: items have to be made, and programs cannot be executed safely here.
+        StorageError: the set is missing or altered, or the items differ from those that a suite
+            promises.
+        SandboxError: items must be made, and programs cannot be executed safely here.
         UsageError: the card is about the corpus of the model, and none is given.
     """
     if card.kind == "text":
@@ -149,7 +150,10 @@ def _band_task(card: Card, n_first: int | None) -> Task:
     promised = next((s.roots[card.name] for s in suites().values() if card.name in s.roots), None)
     if n >= n_in_set and promised not in (None, task.root):
         raise StorageError(
-            f"the items of {card.name} are not those of the suite: {task.root[:16]}, not {promised[:16]}",
+            (
+                f"the items of {card.name} are not those of the suite: their root"
+                f" is {task.root[:16]}, not {promised[:16]}"
+            ),
             where=str(recipes_directory() / SUITES),
             remedy="use the release, and the version of Python, that the suite was made with",
         )

@@ -1,3 +1,3 @@
-"""Export to and import from safetensors, Hugging Face and GGUF; the runtime that will read a file
-proves each export.
+"""Export to and import from safetensors, Hugging Face and GGUF. The runtimes that will read an
+export prove it.
 """

@@ -1,5 +1,5 @@
-"""Checks that both kinds of imports share: sound weights, rows without a token, and shapes on which
-two sources agree.
+"""Checks for both kinds of imports: sound weights, rows without a token, and shapes on which two
+sources agree.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from sevenfold.export.store import Floats
 from sevenfold.recipe.schema import ModelSpec
 from sevenfold.recipe.sizing import tensors
 
-# Past it the sums of squares that a norm takes leave float32: no model that
-# computes has such a weight.
+# Above this value the sums of squares in a norm exceed float32, so no working model has such a
+# weight.
 MAX_WEIGHT = 2.0**40
 ROWS = ("embedding.weight", "lm_head.weight")
 
@@ -28,8 +28,8 @@ ROWS = ("embedding.weight", "lm_head.weight")
 def sound(
     read: Callable[[str], Floats], name_of: Callable[[str], str], where: str
 ) -> Callable[[str], Floats]:
-    """Return `read`, which refuses a weight that is no finite number of sensible size. The reader
-    raises StorageError.
+    """Return `read` with a check of each weight. The reader raises StorageError for a weight that
+    is not finite or too large.
     """
 
     def checked(name: str) -> Floats:
@@ -55,7 +55,7 @@ def sound(
 
 @dataclass(frozen=True)
 class Cut:
-    """How many rows of the embedding and of the head are kept: those that a token stands behind."""
+    """The number of rows of the embedding and the head that are kept, which are those with a token."""
 
     n_stored: int
     n_rows: int
@@ -90,8 +90,8 @@ class Cut:
 
 
 def agreeing(own: Json, spec: ModelSpec) -> ModelSpec:
-    """Return the shape as our recipe wrote it, where it says what the file's own keys say (`ntk`
-    leaves as a larger base).
+    """Return the shape of our recipe when it agrees with the keys of the file. An `ntk` scaling is
+    exported as a larger base.
     """
 
     def said(of: ModelSpec) -> tuple[object, ...]:
@@ -109,13 +109,13 @@ def agreeing(own: Json, spec: ModelSpec) -> ModelSpec:
 
 
 def origin(kind: str, path: Path, name: str) -> dict[str, Json]:
-    """Return the provenance of a file that says nothing of itself."""
+    """Return the provenance of a file that records none."""
     return {"name": name, "origin": {"format": kind, "file": path.name}}
 
 
 def read_foreign_json(path: Path) -> Json:
-    """Return a JSON file from elsewhere. Raises StorageError; it never says to delete what we did
-    not make.
+    """Read a JSON file from elsewhere. Raises StorageError, whose remedy never tells to delete a
+    file that we did not make.
     """
     try:
         return json.loads(read_bytes(path))
@@ -125,7 +125,7 @@ def read_foreign_json(path: Path) -> Json:
 
 
 def object_of(value: Json) -> dict[str, Json]:
-    """Return a JSON object, or the text of one; anything else is an empty one."""
+    """Return a JSON object or the object in a JSON text; an empty object for anything else."""
     try:
         found = json.loads(value) if isinstance(value, str) else value
     except ValueError:

@@ -1,8 +1,8 @@
 """Import of a dense Llama: weights, vocabulary, origin and recipe in a directory for the pipeline.
 
 The recipe names the weights by their digest (`model.pretrained`). A family whose policy forbids
-external weights therefore refuses it, whatever the file says about itself. What the file says stays
-in origin.json and leaves again with an export: exported in the same type, the file has the same
+external weights therefore refuses it, whatever the file says about itself. The metadata of the file
+is kept in origin.json and written again by an export, so an export in the same type has the same
 bytes.
 """
 
@@ -29,8 +29,8 @@ from sevenfold.recipe.sizing import count, tensors
 from sevenfold.runs.pretrained import pretrained_digest
 
 WINDOW = 512
-# What an import without a recipe of its own is measured and calibrated on:
-# the interpreter's library.
+# The corpus for measuring and calibrating an import without a recipe: the library of the
+# interpreter.
 BASE: dict[str, Json] = {
     "recipe": 1,
     "family": "s7",
@@ -46,14 +46,15 @@ def import_model(
 
     Args:
         kind: `hf` (a directory) or `gguf` (a file).
-        base: family, corpus and gates; default: those that the file carries, else BASE.
-        cut_padding: rows of the embedding without a token may be left out.
+        base: the recipe with family, corpus and gates; by default that of the file, else BASE.
+        cut_padding: leave out rows of the embedding without a token.
 
     Raises:
-        UsageError: an unknown kind, or a model that is no Llama of the form that this version runs.
+        UsageError: the kind is unknown, or the model is not a Llama of the form that this version
+            runs.
         PolicyError: a rule of the family forbids it (D2.pretrained: no external weights).
-        StorageError: the file is missing, damaged, or its vocabulary is of another form; a weight
-            is no finite number; or something is at `out`.
+        StorageError: the file is missing or damaged, its vocabulary has another form, a weight is
+            not finite, or `out` exists.
     """
     if kind not in ("hf", "gguf"):
         raise UsageError(f"no kind {kind!r}", where="import", remedy="kinds are hf and gguf")
@@ -61,8 +62,8 @@ def import_model(
         foreign = _read(kind, path, cut_padding)
         check_expressible(foreign.spec)
         check_vocabulary(foreign)
-        # Rules first: what they forbid is not even copied. The digest stands in
-        # once the weights are there.
+        # The rules are checked first, so that a forbidden model is not even copied. The digest is
+        # filled in when the weights are written.
         recipe = _recipe(foreign, base, "sha256:" + "0" * 64)
         check_policies(Recipe.model_validate_json(canonical_json(recipe)))
         origin: dict[str, Json] = {
@@ -91,7 +92,7 @@ def import_model(
 
 
 def _read(kind: str, path: Path, cut_padding: bool) -> ExportSource:
-    # Imported here: the library of the one format is not needed for the other.
+    # The import is here, because each format needs only its own library.
     if kind == "hf":
         from sevenfold.export.hf.importing import read_hf
 
@@ -103,9 +104,7 @@ def _read(kind: str, path: Path, cut_padding: bool) -> ExportSource:
 
 @contextmanager
 def _one_line(path: Path) -> Iterator[None]:
-    """Yield a value of another type than its place asks for, anywhere in a file from elsewhere,
-    leaves as one line.
-    """
+    """Turn errors from unexpected types in a foreign file into one StorageError."""
     try:
         yield
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -147,7 +146,7 @@ def _recipe(foreign: ExportSource, base: Recipe | None, pretrained: str) -> dict
 
 
 def _family(foreign: ExportSource) -> dict[str, Json]:
-    """Return the family that the file names, whose rules then bind the import."""
+    """Return the family that the file names. Its rules apply to the import."""
     family = object_of(foreign.provenance.get("recipe")).get("family")
     return {"family": family} if family else {}
 

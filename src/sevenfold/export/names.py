@@ -1,7 +1,8 @@
-"""The name of each tensor here and in other formats, as one table; and what those formats can hold.
+"""Map our tensor names to those of other formats in one table, and check what those formats can
+express.
 
-Hugging Face turns half-split pairs, as we do. GGUF's `llama` turns neighbours, so rows of q and k are
-stored in another order there (`interleave`). The angles are the same.
+Hugging Face rotates half-split pairs, as we do. `llama` of GGUF rotates neighbours, so rows of q
+and k are stored in another order there (`interleave`). The angles are the same.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sevenfold.export.store import Floats
 from sevenfold.recipe.schema import ExpertStacks, ModelSpec, Recipe, TokenRouted
 from sevenfold.recipe.sizing import tensors
 
-# ours, Hugging Face's, GGUF's; {} is the layer.
+# Our name, that of Hugging Face, that of GGUF; {} is the layer.
 TABLE = (
     ("embedding.weight", "model.embed_tokens.weight", "token_embd.weight"),
     ("layers.{}.attn_norm.weight", "model.layers.{}.input_layernorm.weight", "blk.{}.attn_norm.weight"),
@@ -39,7 +40,7 @@ _COLUMN = {"hf": 1, "gguf": 2}
 
 
 def foreign_name(name: str, kind: str) -> str:
-    """Return our name of a tensor in `hf` or `gguf`."""
+    """Return the foreign name of one of our tensors in `hf` or `gguf`."""
     layer = re.search(r"\.(\d\d)\.", name)
     form = name.replace(layer.group(), ".{}.") if layer else name
     row = next(row for row in TABLE if row[0] == form)
@@ -47,13 +48,15 @@ def foreign_name(name: str, kind: str) -> str:
 
 
 def foreign_names(spec: ModelSpec, kind: str) -> dict[str, str]:
-    """Return our name -> the other's, for every tensor of the model, in model order."""
+    """Return a table from our name to the foreign one, for every tensor of the model in model
+    order.
+    """
     return {name: foreign_name(name, kind) for name in tensors(spec)}
 
 
 def n_rotated(name: str, spec: ModelSpec) -> int:
-    """Return the heads whose rows GGUF stores in another order; 0 for a
-    tensor that it stores as it is.
+    """Return the number of heads whose rows GGUF stores in another order; 0 for a tensor that it
+    stores unchanged.
     """
     if name.endswith("attn.q_proj.weight"):
         return spec.n_heads
@@ -61,7 +64,9 @@ def n_rotated(name: str, spec: ModelSpec) -> int:
 
 
 def interleave(weight: Floats, n_heads: int) -> Floats:
-    """Turn half-split pairs (i, i + E/2) into neighbours (2i, 2i + 1). [H * E, D] -> the same."""
+    """Reorder half-split pairs (i, i + E/2) as neighbours (2i, 2i + 1). [H * E, D] -> the same
+    shape.
+    """
     shape = weight.shape
     return np.ascontiguousarray(weight.reshape(n_heads, 2, -1, shape[1]).swapaxes(1, 2)).reshape(shape)
 
@@ -73,7 +78,7 @@ def deinterleave(weight: Floats, n_heads: int) -> Floats:
 
 
 def reader(read: Callable[[str], Floats], spec: ModelSpec) -> Callable[[str], Floats]:
-    """Return `read` with the rows of q and k in GGUF's order."""
+    """Return `read` with the rows of q and k in the order of GGUF."""
 
     def turned(name: str) -> Floats:
         heads = n_rotated(name, spec)
@@ -83,7 +88,7 @@ def reader(read: Callable[[str], Floats], spec: ModelSpec) -> Callable[[str], Fl
 
 
 def check_expressible(spec: ModelSpec) -> None:
-    """Refuse what a Llama cannot express, with the reason and the nearest choice.
+    """Refuse a model that a Llama cannot express, with the reason and the nearest alternative.
 
     Raises UsageError.
     """
@@ -102,13 +107,13 @@ def check_expressible(spec: ModelSpec) -> None:
         ),
         (
             isinstance(spec.moe, ExpertStacks),
-            "expert stacks: a trunk with a stack of layers for each domain is no Llama",
-            "seal it; the nearest model that leaves is a dense one",
+            "expert stacks: a trunk with a stack of layers for each domain is not a Llama",
+            "seal it; the nearest model that can be exported is a dense one",
         ),
         (
             spec.attention != "causal",
-            "hybrid attention: local chunks with summary tokens are no Llama",
-            "seal it; the nearest model that leaves has attention: causal",
+            "hybrid attention: local windows with summaries are not a Llama",
+            "seal it; the nearest model that can be exported has attention: causal",
         ),
         (
             scaling == "yarn",
@@ -122,9 +127,7 @@ def check_expressible(spec: ModelSpec) -> None:
 
 
 def outlook(recipe: Recipe) -> str:
-    """Return to which targets a model of this recipe can be exported: known before
-    it is trained, and said there.
-    """
+    """Return a line that names the export targets of a recipe, for display before training."""
     try:
         check_expressible(recipe.model)
     except UsageError as error:
@@ -137,5 +140,5 @@ def outlook(recipe: Recipe) -> str:
         return "exports: gguf, hf, safetensors, bundle"
     return (
         "exports: hf, safetensors, bundle; gguf for ids only, because llama.cpp has no name for"
-        f" tokenizer.pieces: {spec.pieces} (llama3 leaves whole, at 2.5 % more tokens)"
+        f" tokenizer.pieces: {spec.pieces} (llama3 exports completely, at 2.5 % more tokens)"
     )

@@ -1,4 +1,4 @@
-"""One export from start to end: write to a temporary name, ask the runtimes, and only then rename."""
+"""Run one export: write to a temporary name, compare with the runtimes, and only then rename."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ if TYPE_CHECKING:
     from sevenfold.export.proof.parity import FloatReference, ParityCheck
 
 TARGETS = ("gguf", "hf", "safetensors", "bundle", "vllm-config")
-# The type of a bundle, which has no other.
+# The only type of a bundle.
 SEALED = "int8"
 WINDOW, N_WINDOWS, N_CALIBRATION = 256, 12, 8
-# Of a runtime, at most: no question is longer, and keys and values take room.
+# The largest context of a runtime. No question is longer, and keys and values take memory.
 CONTEXT = 1024
-# Parameters past which windows are fewer, and the Go program, half a second a token, is asked less.
+# Above this number of parameters there are fewer windows, and the Go program, which takes half a
+# second for each token, gets fewer questions.
 LARGE = 50_000_000
-# A runtime may lead its answer over PyTorch's by so much before two best tokens are a decision and
-# not a tie: in FP32, and where llama.cpp multiplies halves (it rounds activations to the type of
-# the weights).
+# Two best tokens closer than this are a tie. The first margin is for FP32, the second for types in
+# which llama.cpp multiplies FP16 or BF16, because it rounds activations to the type of the weights.
 MARGIN, HALF_MARGIN, HALF_TOLERANCE = 1e-3, 0.1, 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What was asked for. `proven` False writes and reads back, and asks no runtime."""
+    """The request for an export. Unless `proven` is set, the file is only written and read back."""
 
     target: str
     quant: str = "f32"
@@ -56,12 +56,12 @@ class Request:
 
 
 def export(path: Path, out: Path, request: Request, progress: Progress) -> dict[str, Json]:
-    """Write `out` from the model at `path`. Return the report, with every check.
+    """Write `out` from the model at `path`, and return the report with every check.
 
     Raises:
-        UsageError: an unknown target or type, or a model that the target cannot express.
-        StorageError: nothing to export, a missing tokenizer, a full disk.
-        ParityError: a runtime answers differently; nothing is left at `out`.
+        UsageError: the target or type is unknown, or the target cannot express the model.
+        StorageError: there is nothing to export, the tokenizer is missing, or the disk is full.
+        ParityError: a runtime answers differently. Nothing is left at `out`.
     """
     if request.target not in TARGETS:
         raise UsageError(
@@ -98,7 +98,7 @@ def export(path: Path, out: Path, request: Request, progress: Progress) -> dict[
             raise ParityError(
                 f"the export answers differently in {failed.runtime}, {failed.name}: {failed.detail}",
                 where=str(out),
-                remedy="nothing was kept; please report it",
+                remedy="nothing was written; please report it",
             )
     return report
 
@@ -110,14 +110,16 @@ def _bundle(path: Path, out: Path, quant: str) -> dict[str, Json]:
         )
     sealed = path / ARTIFACT if path.is_dir() else path
     if path.is_dir() and not sealed.is_file():
-        raise StorageError("this run is not sealed", where=str(path), remedy="run `s7 make` on it to its end")
+        raise StorageError(
+            "this run is not sealed", where=str(path), remedy="run `s7 make` on it until it ends"
+        )
     write_bundle(sealed, out)
     return {"model": sealed.stem, "target": "bundle", "quant": quant, "checks": []}
 
 
 def _windows(source: ExportSource, split: str, n: int) -> NDArray[np.int64]:
-    """Return the windows of text, [n, length + 1]: the run's own held-out or training tokens, else
-    the interpreter's library.
+    """Return windows of text, [n, length + 1], from the held-out or training tokens of the run, or
+    else from the interpreter's library.
     """
     length = min(WINDOW, source.spec.context - 1)
     path = source.path / "tokenizer" / TOKENS[split]
@@ -164,8 +166,8 @@ def _exact_type(request: Request) -> str | None:
 def _read_back(
     source: ExportSource, read: Callable[[str], Floats], dtype: str | None, gains: str
 ) -> ParityCheck:
-    """Return every tensor of the written file against the model: equal to the bit in
-    F32, F16, BF16, measured else.
+    """Compare every tensor of the written file with the model. F32, F16 and BF16 must be equal to
+    the bit; other types are measured.
     """
     from sevenfold.export.proof.parity import ParityCheck
 
@@ -181,7 +183,7 @@ def _read_back(
             )
         worst = max(worst, float(np.abs(want - got).max() / (np.abs(want).max() or 1)))
     detail = (
-        "every tensor equal, to the bit"
+        "every tensor is equal to the bit"
         if dtype
         else f"largest difference {100 * worst:.2g} % of a tensor's largest"
     )
@@ -192,23 +194,23 @@ def _read_back(
 
 @dataclass(frozen=True, kw_only=True)
 class _Questions:
-    """What one runtime is asked: prompts and windows of ids, and how many
-    greedy tokens after each prompt.
+    """The questions for one runtime: prompts and windows of ids, and the number of greedy tokens
+    after each prompt.
     """
 
     prompts: list[list[int]]
     rows: NDArray[np.int64]
-    # 0: as many as usual.
+    # 0 means the usual number.
     steps: int = 0
 
 
 def _questions(source: ExportSource, name: str) -> _Questions:
-    """Return all of them; fewer of a runtime that would take hours."""
+    """Return the questions. A runtime that would take hours gets fewer."""
     from sevenfold.export.proof import parity
 
     n_parameters, prompts = count(source.spec), parity.prompt_ids(source.vocabulary(), source.spec.context)
     rows = _windows(source, "heldout", N_WINDOWS)
-    # The reference itself reads the whole file for every answer.
+    # The reference also reads the whole file for every answer.
     if n_parameters > parity.STREAMED:
         return _Questions(prompts=prompts[:1], rows=rows[:1, : WINDOW // 8 + 1], steps=1)
     if n_parameters > LARGE and name == "go":
@@ -219,7 +221,7 @@ def _questions(source: ExportSource, name: str) -> _Questions:
 
 
 def _unread(name: str, request: Request, n_parameters: int) -> str:
-    """Return why a runtime is not asked; "" when it is."""
+    """Return why a runtime is skipped; "" when it is not."""
     from sevenfold.export.proof import parity
 
     if name == "go" and n_parameters > parity.STREAMED:
@@ -241,7 +243,7 @@ def _ask(
     go: runtimes.Process | None,
     progress: Progress,
 ) -> list[ParityCheck]:
-    """Return the runtimes' answers about a GGUF file."""
+    """Compare the answers of the runtimes for a GGUF file."""
     from sevenfold.export.proof import parity
 
     model, stored = references
@@ -265,8 +267,8 @@ def _ask(
         asked = _questions(source, name)
         runtime.open(path, min(source.spec.context, CONTEXT))
         checks.append(parity.compare_ids(runtime, tokenizer, lines, exact=exact_text or name == "go"))
-        # Our program multiplies the stored floats; llama.cpp rounds
-        # activations to suit any type but F32.
+        # Our program multiplies the stored floats. llama.cpp rounds activations for every type
+        # except F32.
         full = name == "go" or request.quant == "f32"
         if full or is_float:
             tolerance = parity.LOGIT_TOLERANCE * 10 if full else HALF_TOLERANCE
@@ -279,7 +281,7 @@ def _ask(
 
 
 def _stored(source: ExportSource, work: Path, request: Request, progress: Progress) -> list[ParityCheck]:
-    """Write safetensors or a Hugging Face directory, and what its reader says."""
+    """Write safetensors or a Hugging Face directory, and compare it by its reader."""
     dtype = hf_directory.DTYPES[request.quant][0]
     if request.target == "safetensors":
         hf_directory.write_safetensors(source, work, request.quant)

@@ -1,8 +1,8 @@
-"""Configurations of servers on a GPU for an exported model: vLLM and TensorRT-LLM.
+"""Write configurations of GPU servers for an exported model: vLLM and TensorRT-LLM.
 
-They run the float model, on their own arithmetic: an answer of theirs has no receipt, and batches
-may change it. The directory is that of the target `hf`; the files name it by ".", so the servers are
-started inside it.
+These servers run the float model with their own arithmetic. Their answers have no receipts, and
+batches may change them. The directory is that of the target `hf`. The files name it by ".", so the
+servers must be started inside it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from sevenfold.export.hf.hf_directory import DTYPES
 from sevenfold.export.source import ExportSource
 
 VLLM, TRTLLM = "vllm.yaml", "trtllm.yaml"
-# Loopback, as `s7 serve` has it.
+# Listen on loopback, as `s7 serve` does.
 HOST, PORT = "127.0.0.1", 8000
-# Alternatives beside a token, as `s7 serve` bounds them.
+# The most alternatives of a token, as in `s7 serve`.
 LOGPROBS = 20
 
 
 def vllm(source: ExportSource, quant: str) -> dict[str, Json]:
-    """Return what `vllm serve --config` reads: options of the command line by their long names."""
+    """Return the file for `vllm serve --config`: options of the command line by their long names."""
     return {
         "model": ".",
         "served-model-name": source.name,
@@ -30,7 +30,7 @@ def vllm(source: ExportSource, quant: str) -> dict[str, Json]:
         "max-model-len": source.spec.context,
         "max-logprobs": LOGPROBS,
         "seed": 0,
-        # Nothing is drawn that a request does not ask for.
+        # Sample only when a request asks for it.
         "generation-config": "vllm",
         "host": HOST,
         "port": PORT,
@@ -38,7 +38,7 @@ def vllm(source: ExportSource, quant: str) -> dict[str, Json]:
 
 
 def trtllm(source: ExportSource, quant: str) -> dict[str, Json]:
-    """Return what `trtllm-serve --config` reads: fields of its arguments of a model."""
+    """Return the file for `trtllm-serve --config`: fields of its model arguments."""
     return {"backend": "pytorch", "dtype": DTYPES[quant][1], "max_seq_len": source.spec.context}
 
 

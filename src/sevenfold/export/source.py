@@ -1,8 +1,8 @@
-"""The source of an export: the float weights of a run or of an import, or those that the integers of
-a sealed file stand for.
+"""Open the source of an export: the float weights of a run or an import, or the floats that the
+integers of a sealed file represent.
 
-Weights are read when asked for, one tensor at a time. `provenance` says where they come from, and
-every format carries it. An import keeps what its file said (specs/export.md, section 3).
+Weights are read on request, one tensor at a time. `provenance` says where they come from, and every
+format stores it. An import keeps the metadata of its file (specs/export.md, section 3).
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ from sevenfold.recipe.sizing import tensors
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import Roles
 
-# Of our metadata in other formats.
+# The prefix of our metadata in other formats.
 KEY = "sevenfold"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSource:
-    """A dense model: shape, vocabulary, weights by our names (float32), and where they come from."""
+    """A dense model: its shape, its vocabulary, its weights by our names (float32), and their
+    provenance.
+    """
 
     path: Path
     spec: ModelSpec
@@ -42,12 +44,12 @@ class ExportSource:
     provenance: dict[str, Json]
     read: Callable[[str], Floats]
     roles: Roles | None = None
-    # What the files ask for and this version does not do, one line each; it changes no logit.
+    # Settings of the files that this version ignores, one line each. They change no logit.
     notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """Return the name of the model, for people."""
+        """Return the name of the model for display."""
         return str(self.provenance.get("name", self.path.stem))
 
     def vocabulary(self) -> Tokenizer:
@@ -59,10 +61,10 @@ def open_source(path: Path) -> ExportSource:
     """Open a sealed file, a run directory or an import directory.
 
     Raises:
-        StorageError: nothing to export there, a missing tokenizer, or weights that are not of the
-            recipe's shape.
+        StorageError: there is nothing to export, the tokenizer is missing, or the weights do not
+            have the recipe's shape.
         ArtifactError: the sealed file is refused.
-        UsageError: the model is no Llama; it says what is in the way, and the nearest choice.
+        UsageError: the model is not a Llama; the error says why, and names the nearest alternative.
     """
     if not path.is_dir():
         return _from_sealed(path)
@@ -85,8 +87,8 @@ def _checked(source: ExportSource, shapes: dict[str, tuple[int, ...]]) -> Export
 
 
 def check_vocabulary(source: ExportSource) -> ExportSource:
-    """Return the same source. Raises StorageError when its tokenizer has another number of entries
-    than its embedding.
+    """Return the source after a check. Raises StorageError when its tokenizer and its embedding
+    have different numbers of entries.
     """
     size = source.vocabulary().vocab_size
     if size != source.spec.vocab_size:
@@ -154,7 +156,9 @@ def _run_recipe(path: Path, digest: str) -> Recipe:
         raise StorageError(
             f"the recipe of this run is not known: {error}",
             where=str(path),
-            remedy="run `s7 make RECIPE --until train` on it again; what is up to date is not done twice",
+            remedy=(
+                "run `s7 make RECIPE --until train` on it again; stages that are up to date are not repeated"
+            ),
         ) from error
     return recipe
 
@@ -164,7 +168,7 @@ def _from_import(path: Path) -> ExportSource:
     try:
         spec = ModelSpec.model_validate_json(json.dumps(origin["model"]))
         provenance = dict(origin["provenance"])
-        # Imports of older versions have no such key: the names of their vocabulary say it.
+        # Imports of older versions have no such key. The names of their vocabulary decide.
         roles = None if origin.get("roles") is None else Roles.read(origin["roles"])
     except (KeyError, TypeError, ValueError) as error:
         raise StorageError(
@@ -188,7 +192,7 @@ def _from_sealed(path: Path) -> ExportSource:
     provenance: dict[str, Json] = {
         "name": recipe.name,
         "root": artifact.root,
-        # The floats that the sealed integers stand for.
+        # The floats that the sealed integers represent.
         "weights": "int8",
         "recipe_digest": recipe.digest,
         "recipe": recipe.resolved(),

@@ -1,6 +1,6 @@
-"""An output that is written to a temporary name and renamed when it is whole.
+"""Write an output to a temporary name, and rename it when it is complete.
 
-What already has the name is never touched.
+An existing file or directory with that name is never changed.
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 @contextmanager
 def beside(out: Path) -> Iterator[Path]:
-    """Yield a path beside `out`, of this writer alone, that becomes `out` when the block ends well
-    and vanishes when it does not.
+    """Yield a path beside `out` that only this writer uses. It is renamed to `out` when the block
+    succeeds, and deleted when it fails.
 
-    Two writers to one `out` do not meet: each has its own path, and the
-    first that ends takes the name.
+    Two writers of one `out` do not conflict. Each has its own path, and the first one to finish
+    gets the name.
 
     Raises:
-        StorageError: something is at `out`, before the block or when it
-            ends, or `out` cannot be made.
+        StorageError: `out` exists, before the block or at its end, or it cannot be made.
     """
     _refuse_existing(out)
     with storage(out):
@@ -45,9 +44,9 @@ def beside(out: Path) -> Iterator[Path]:
 
 
 def _publish(work: Path, out: Path) -> None:
-    """Give the finished work its name, unless another has it."""
+    """Rename the finished work, unless the name exists."""
     if work.is_dir():
-        # The system's own rename would take the place of an empty directory, which is somebody's.
+        # A plain rename would replace an empty directory, which may belong to someone.
         try:
             out.mkdir()
         except FileExistsError as error:
@@ -66,7 +65,7 @@ def _publish(work: Path, out: Path) -> None:
 
 
 def _refuse_existing(out: Path) -> None:
-    # A link that leads nowhere is something, too.
+    # A broken link also counts as existing.
     if os.path.lexists(out):
         raise _existing(out)
 
@@ -74,5 +73,7 @@ def _refuse_existing(out: Path) -> None:
 def _existing(out: Path) -> StorageError:
     kind = "directory" if out.is_dir() else "file"
     return StorageError(
-        f"a {kind} is there already, and nothing is replaced", where=str(out), remedy="choose another --out"
+        f"a {kind} with this name exists, and nothing is replaced",
+        where=str(out),
+        remedy="choose another --out",
     )

@@ -1,8 +1,8 @@
-"""Safetensors one tensor at a time, so that memory is the largest tensor and not the model.
+"""Read and write safetensors one tensor at a time, so that memory is that of the largest tensor.
 
-The library maps a file or loads it whole, and mapped pages count as memory of the process; a plain
-read does not. The reader is total (specs/export.md, section 2): it accepts a file whose every byte
-it can account for, and names what is wrong with any other.
+The library maps a file or loads it completely, and mapped pages count as memory of the process. A
+plain read avoids both. The reader is total (specs/export.md, section 2): it accepts a file in which
+it can account for every byte, and names the fault of any other file.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ from sevenfold.core.hashing import Json, canonical_json
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
-# The format's own cap.
+# The limit of the format.
 MAX_HEADER_BYTES = 100_000_000
 ALIGNMENT = 8
-# Format's name of a type -> how its bytes lie in memory, little-endian. BF16 is
-# the upper half of an FP32.
+# From the format's name of a type to its little-endian layout. BF16 is the upper half of an FP32.
 TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-# Bytes of a value of every other type that the format has: a file that holds one is whole, and its
+# The value sizes of all other types of the format. A file with one of them is valid, but that
 # tensor is not read.
 OTHERS = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "F8_E8M0": 1, "I16": 2, "U16": 2}
 OTHERS |= {"I32": 4, "U32": 4, "F64": 8, "I64": 8, "U64": 8, "C64": 8}
@@ -37,7 +36,7 @@ OTHERS |= {"I32": 4, "U32": 4, "F64": 8, "I64": 8, "U64": 8, "C64": 8}
 
 @dataclass(frozen=True, kw_only=True)
 class TensorLocation:
-    """Where a tensor lies: type, shape, and first byte in the file."""
+    """The location of a tensor: type, shape, and first byte in the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -46,15 +45,15 @@ class TensorLocation:
 
 @dataclass(frozen=True)
 class TensorFile:
-    """An opened safetensors file. Tensors are read when asked for."""
+    """An open safetensors file. Tensors are read on request."""
 
     path: Path
     places: Mapping[str, TensorLocation]
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, name: str) -> Floats:
-        """Return one tensor as float32, exactly. Raises StorageError when there is none of that
-        name, or it cannot be read.
+        """Return one tensor exactly as float32. Raises StorageError when there is no such tensor,
+        or it cannot be read.
         """
         place = self.places.get(name)
         if place is None:
@@ -72,14 +71,14 @@ class TensorFile:
 
 
 def widen(raw: NDArray[np.generic], dtype: str) -> Floats:
-    """Return the float32 of stored values. It is exact for every type in `TYPES`."""
+    """Return stored values as float32, which is exact for every type in `TYPES`."""
     if dtype == "BF16":
         return (raw.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return raw.astype(np.float32, copy=False)
 
 
 def narrow(values: Floats, dtype: str, where: str) -> NDArray[np.generic]:
-    """Return the stored values of float32, rounded to nearest even.
+    """Return float32 values in a stored type, rounded to nearest even.
 
     Raises StorageError when a value leaves the range of F16.
     """
@@ -103,8 +102,8 @@ def open_tensors(path: Path) -> TensorFile:
     """Read the header and check that it accounts for every byte.
 
     Raises:
-        StorageError: missing, cut, altered, or of a type that the format
-            does not have; it says which.
+        StorageError: the file is missing, truncated or altered, or has a type that the format does
+            not have.
     """
     with storage(path), path.open("rb") as file:
         size = path.stat().st_size
@@ -131,7 +130,7 @@ def open_tensors(path: Path) -> TensorFile:
 
 
 def n_bytes(place: TensorLocation) -> int:
-    """Return the bytes that a tensor takes in the file."""
+    """Return the size of a tensor in the file, in bytes."""
     return math.prod(place.shape) * (OTHERS.get(place.dtype) or np.dtype(TYPES[place.dtype]).itemsize)
 
 
@@ -161,10 +160,10 @@ def write_tensors(
     dtype: str,
     metadata: Mapping[str, str],
 ) -> None:
-    """Write tensors in name order, each read, narrowed and written before the next is read.
+    """Write tensors in name order. Each is read, narrowed and written before the next is read.
 
     Raises:
-        StorageError: the disk is full, or a weight does not fit the type; no file is left.
+        StorageError: the disk is full, or a weight does not fit the type. No file is left.
     """
     width = np.dtype(TYPES[dtype]).itemsize
     header: dict[str, Json] = {"__metadata__": dict(metadata)}
@@ -178,7 +177,7 @@ def write_tensors(
 
 
 def write_stream(path: Path, head: list[bytes], arrays: Iterable[NDArray[np.generic]]) -> None:
-    """Write a file of a head and arrays, whole or not at all. Raises StorageError."""
+    """Write a file of a header and arrays completely or not at all. Raises StorageError."""
     with atomic_writer(path) as file:
         for part in head:
             file.write(part)

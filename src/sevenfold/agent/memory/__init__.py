@@ -1,7 +1,9 @@
-"""The memory of an agent: texts on disk, found again by an exact integer scan, each provable.
+"""The memory of an agent: texts on disk, an exact integer search over them, and proofs of what was
+found.
 
-Tier 1 is a store of texts with vectors (`store`, `index`, `search`, `proof`), tier 2 a compressor of
-texts (`scratchpad`). No PyTorch and no floating point. specs/memory.md is the definition.
+Tier 1 is a store of texts with vectors (`store`, `index`, `search`, `proof`). Tier 2 is a
+compressor of texts (`scratchpad`). Both use no PyTorch and no floating point. specs/memory.md is
+the definition.
 """
 
 from __future__ import annotations

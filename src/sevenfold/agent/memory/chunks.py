@@ -1,9 +1,9 @@
-"""Cut a text into spans and chunks at the boundaries of its syntax, by one plain rule.
+"""Cut a text into spans and chunks at the boundaries of its syntax by a rule on lines.
 
-A *span* is a definition, or a paragraph of statements: at most 384 tokens unless one line is longer.
-Spans partition the text; each has a vector. A *chunk* is a run of spans that a search returns: at
-most `chunk_tokens`, sharing 10 to 15 % with the next one. The rule looks at lines only, so it gives
-the same cuts with and without a parser. specs/memory.md, "Cutting".
+A *span* is a definition or a paragraph of statements. It has at most 384 tokens unless one line is
+longer. Spans partition the text, and each has a vector. A *chunk* is a run of spans that a search
+returns. It has at most `chunk_tokens` tokens and shares 10 to 15 % with the next one. The rule uses
+no parser. See specs/memory.md, "Cutting".
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from itertools import accumulate, pairwise
 
 MIN_CHUNK_TOKENS, MAX_CHUNK_TOKENS = 6000, 12000
 MIN_SPAN_TOKENS, MAX_SPAN_TOKENS = 16, 384
-# A longer line is cut into pieces of this length, so that no chunk outgrows its limit.
+# A longer line is cut into pieces of this length, so that no chunk exceeds its limit.
 MAX_LINE_BYTES = 4096
-# Percent of a chunk that the next one repeats.
+# The percentage of a chunk that the next one repeats.
 MIN_OVERLAP, MAX_OVERLAP = 10, 15
 
 Counter = Callable[[Sequence[bytes]], list[int]]
@@ -35,7 +35,7 @@ _CONTINUED = re.compile(rb"[ \t]*(?:[)\]}]|(?:else|elif|except|finally|catch|cas
 _HEADING = re.compile(rb"#{1,6}[ \t]")
 _QUOTES = re.compile(rb'"""|' + rb"'''")
 
-# Levels of a line as a place to cut, from the best to the worst.
+# The levels of a line as a place to cut, from the best to the worst.
 TOP, INNER, PARAGRAPH, BLANK_BEFORE, UNINDENTED, ANY, NEVER = range(7)
 
 
@@ -65,8 +65,8 @@ def count_tokens(lines: Sequence[bytes]) -> list[int]:
 
 
 def split_lines(text: bytes) -> tuple[list[bytes], list[int]]:
-    """Return the lines of a text with their ends, and the number of each. A long line is in pieces
-    that end between characters.
+    """Return the lines of a text with their ends, and the number of each. A long line is split into
+    pieces between characters.
     """
     pieces: list[bytes] = []
     numbers: list[int] = []
@@ -85,14 +85,14 @@ def split_lines(text: bytes) -> tuple[list[bytes], list[int]]:
 
 
 def _by_newline(text: bytes) -> list[bytes]:
-    # A lone carriage return ends no line for editors that count lines.
+    # Editors do not count a lone carriage return as a line end.
     lines = [line + b"\n" for line in text.split(b"\n")]
     lines[-1] = lines[-1][:-1]
     return lines if lines[-1] else lines[:-1]
 
 
 def line_levels(lines: Sequence[bytes], language: str) -> list[int]:
-    """Return how good a place to cut the start of each line is."""
+    """Return the level of the start of each line as a place to cut."""
     levels: list[int] = []
     blank, inside = True, False
     for line in lines:
@@ -151,7 +151,7 @@ def cut_spans(text: bytes, language: str, counter: Counter = count_tokens) -> li
 
 
 def _halved(first: int, end: int, tokens: list[int], levels: list[int]) -> list[int]:
-    """Return the ends of the pieces of lines [first, end): none is longer than a span may be."""
+    """Return the ends of the pieces of lines [first, end). No piece is longer than a span may be."""
     ends: list[int] = []
     waiting = [(first, end)]
     while waiting:
@@ -169,8 +169,8 @@ def _halved(first: int, end: int, tokens: list[int], levels: list[int]) -> list[
 
 
 def cut_chunks(spans: Sequence[TextSpan], chunk_tokens: int) -> list[SpanRange]:
-    """Return the chunks of a text: each as long as the limit allows, and cut at the best boundary of
-    its last quarter.
+    """Return the chunks of a text. Each is as long as the limit allows, and is cut at the best
+    boundary of its last quarter.
     """
     tokens = [0, *accumulate(span.n_tokens for span in spans)]
     chunks: list[SpanRange] = []
@@ -199,6 +199,7 @@ def _next_start(first: int, end: int, spans: Sequence[TextSpan], tokens: list[in
     inside = [i for i, share in shares if MIN_OVERLAP * size <= share <= MAX_OVERLAP * size]
     if inside:
         return min(inside, key=lambda i: (spans[i].level, -i))
-    # No boundary lies there: the shortest longer overlap, but never more than half.
+    # There is no boundary in this range. Take the shortest longer overlap, but never more than
+    # half.
     longer = [i for i, share in shares if MAX_OVERLAP * size < share <= 50 * size]
     return max(longer, default=end)

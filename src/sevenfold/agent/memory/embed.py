@@ -1,10 +1,10 @@
-"""Vectors of INT8 from features: a hashed projection, weighted by how rare a feature is.
+"""Compute INT8 vectors of features by a hashed projection, weighted by the rarity of each feature.
 
-A vector has two halves of 1,024 places, for words and for whole names. Every feature adds its weight
-with a sign to 16 places of its half that its hash names. The table of rarity is learned once from
-the first texts of a memory, by integer statistics, and is part of its root. Each half is divided by
-its length with the reciprocal square root of specs/arithmetic.md. So a text has the same vector on
-every machine. specs/memory.md, "Vectors".
+A vector has two halves of 1,024 places, for words and for whole names. Every feature adds its
+signed weight to 16 places of its half, which its hash determines. The table of rarity is learned
+once from the first texts of a memory by integer statistics, and is part of its root. Each half is
+divided by its length with the reciprocal square root of specs/arithmetic.md. A text therefore has
+the same vector on every machine. See specs/memory.md, "Vectors".
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BUCKETS = 1 << 18
 # Each half has this length before it is rounded and clipped.
 LENGTH_BITS = 10
 MAX_RARITY = 255
-# A feature that the table has never seen.
+# The rarity of a feature that is not in the table.
 UNSEEN = 255
 
 Codes = NDArray[np.int8]
@@ -59,7 +59,7 @@ def learn_table(spans: Iterable[Weights]) -> Table:
 
 
 def _mixed(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return u64 [n, N_PLACES]: SplitMix64 from each hash on."""
+    """Return u64 [n, N_PLACES]: the outputs of SplitMix64 with each hash as its seed."""
     steps = np.arange(1, N_PLACES + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     z = hashes[:, None] + steps
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

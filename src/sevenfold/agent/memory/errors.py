@@ -1,4 +1,4 @@
-"""Errors of the memory: one class per cause."""
+"""Errors of the memory, one class for each cause."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ class ForeignMemoryError(ArtifactError):
 
 
 class NoMemoryError(StorageError):
-    """No memory is in the directory, or something else is."""
+    """The directory holds no memory, or it holds something else."""

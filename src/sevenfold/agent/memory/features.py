@@ -1,5 +1,5 @@
 """Turn a span or a question into weighted features: names that are defined, called or used, and
-the words that they consist of.
+their words.
 
 A feature is the first 8 bytes of BLAKE2b over its kind and its name. Weights are small integers.
 specs/memory.md, "Features".
@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 DEFINED, CALLED, USED, WORD = b"d", b"c", b"i", b"w"
 NAME_BIT = 1 << 63
-# Weight of each kind in a span. W_TITLE: words of a name that the span defines.
+# The weight of each kind in a span. W_TITLE is for the words of a name that the span defines.
 W_DEFINED, W_CALLED, W_USED, W_WORD, W_SCOPE, W_TITLE, W_PATH = 12, 2, 2, 2, 4, 8, 4
-# Weights of a name in a question: the kind it asks for, the other kinds, and its words.
+# The weights of a name in a question: the requested kind, the other kinds, and its words.
 Q_WANTED, Q_OTHER, Q_WORD = 6, 2, 1
 
 _NAME = re.compile(rb"([A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)([ \t]*\()?")
@@ -36,7 +36,7 @@ _ASKS_DEFINITION = re.compile(
     rb"\b(?:defin|declar|implement|signature|where is the (?:class|function|method))", re.IGNORECASE
 )
 _ASKS_USE = re.compile(rb"\b(?:us(?:e|ed|es|age|ing)|call(?:s|ed|er|ers)?|invok\w*)\b", re.IGNORECASE)
-# Words of questions and of every program, which tell nothing.
+# Words that occur in most questions and programs and carry no information.
 STOP_WORDS = frozenset(
     b"a an and are as at be been but by can code could define defined definition do does example"
     b" file find for from function get give given has have how if in into is it its let me method"
@@ -46,7 +46,7 @@ STOP_WORDS = frozenset(
     b" implements implementation usage functions helper helpers methods classes examples calling".split()
 )
 
-# A table from 64-bit feature to weight.
+# From a 64-bit feature to its weight.
 Weights = dict[int, int]
 
 
@@ -77,7 +77,9 @@ def stem(word: bytes) -> bytes:
 
 
 def words_of(name: bytes) -> list[bytes]:
-    """Return the words of a name in lower case: those of `readHTMLFile_2` are read, html, file, 2."""
+    """Return the words of a name in lower case. The words of `readHTMLFile_2` are read, html, file,
+    2.
+    """
     return [part.lower() for part in _PARTS.findall(name)]
 
 
@@ -105,21 +107,23 @@ def defined_names(text: bytes) -> list[bytes]:
 
 
 def called_names(text: bytes) -> list[bytes]:
-    """Return the distinct names that are followed by a parenthesis and not defined there, in order."""
+    """Return the distinct names, in order, that are followed by a parenthesis and not defined
+    there.
+    """
     own = set(defined_names(text))
     found = (match[1] for match in _NAME.finditer(text) if match[2])
     return [name for name in dict.fromkeys(found) if name not in own and name not in STOP_WORDS]
 
 
 def path_hint(path: str) -> bytes:
-    """Return what a path tells of its text: the last two parts, without the ending."""
+    """Return the last two parts of a path without the ending, as a hint about its text."""
     parts = path.split("/")[-2:]
     parts[-1] = parts[-1].rpartition(".")[0] or parts[-1]
     return "/".join(parts).encode("utf-8", "surrogateescape")
 
 
 def span_features(text: bytes, scopes: tuple[bytes, ...] = (), hint: bytes = b"") -> Weights:
-    """Return the weights of the features of a span, inside the named scopes, of a file so named."""
+    """Return the weights of the features of a span, which is inside `scopes` in a file with `hint`."""
     uses: Counter[bytes] = Counter()
     calls: Counter[bytes] = Counter()
     words: Counter[int] = Counter()
@@ -203,7 +207,7 @@ def _indent(text: bytes, start: int) -> int:
 
 
 def names_in(text: bytes) -> list[bytes]:
-    """Return the names of a question: what it quotes, and what is spelled as a name."""
+    """Return the names in a question: quoted words, and words that are spelled like a name."""
     inside = {m[1] for part in _QUOTED.findall(text) for m in _NAME.finditer(part)}
     found = dict.fromkeys(m[1] for m in _NAME.finditer(text))
     return [name for name in found if name in inside or _IS_NAME.search(name)]

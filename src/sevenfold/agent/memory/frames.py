@@ -1,8 +1,9 @@
-"""Segments of a memory: a header, then frames, each with its own digest.
+"""Read and write segments of a memory: a header, then frames, each with its own digest.
 
 A frame is `[u8 kind][u32 length][payload][32-byte SHA-256 of all before]`, integers big-endian. The
 root of a segment is the Merkle root (RFC 6962) over the digests of its frames. Reading is total:
-every byte is accounted for, and a changed one is named by its frame. specs/memory.md, "Segments".
+every byte is accounted for, and an error names the frame of a changed byte. specs/memory.md,
+"Segments".
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ KINDS = {TABLE: "table", BLOB: "blob", ENTRY: "entry", REMOVAL: "removal"}
 _HEAD, _DIGEST = 5, 32
 MAX_PAYLOAD = 1 << 30
 
-_REMEDY = "take the memory from a copy, or index its sources again into another directory"
+_REMEDY = "restore the memory from a copy, or index its sources again into another directory"
 _BLOB_KEYS = {"blob", "language", "hint", "n_text", "n_spans", "n_chunks", "width"}
 _ENTRY_KEYS = {"source", "path", "blob", "licence", "time", "trust", "git"}
 _REMOVAL_KEYS = {"source", "path"}
 
 
 class SegmentFrame(NamedTuple):
-    """One frame of a segment, its digest checked."""
+    """One frame of a segment, whose digest was checked."""
 
     kind: int
     payload: memoryview
@@ -42,7 +43,7 @@ class SegmentFrame(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Blob:
-    """A text, cut, with a vector for each span.
+    """A text with its spans and chunks, and a vector for each span.
 
     Attributes:
         id: digest of language, hint and text.
@@ -60,13 +61,13 @@ class Blob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryEntry:
-    """A path of a source, and the blob that is there.
+    """A path of a source, and its blob.
 
     Attributes:
-        licence: an SPDX expression, "" when it is not known.
-        time: seconds since 1970, 0 when it is not known.
+        licence: an SPDX expression; "" when it is unknown.
+        time: seconds since 1970; 0 when it is unknown.
         trust: 0 to 8.
-        git: the name of the object in a git repository, "" elsewhere.
+        git: the name of the object in a git repository; "" elsewhere.
     """
 
     source: str
@@ -144,7 +145,7 @@ def read_frames(data: bytes | memoryview, where: str) -> list[SegmentFrame]:
     """Return the frames of a segment.
 
     Raises:
-        DamagedMemoryError: a byte of it is not what was written; the frame and its offset are named.
+        DamagedMemoryError: a byte was changed; the error names the frame and its offset.
     """
     view = memoryview(data)
     if bytes(view[: len(MAGIC)]) != MAGIC:
@@ -158,7 +159,7 @@ def read_frames(data: bytes | memoryview, where: str) -> list[SegmentFrame]:
         kind, length = view[place], int.from_bytes(view[place + 1 : place + _HEAD], "big")
         end = place + _HEAD + length
         if kind not in KINDS or length > MAX_PAYLOAD or end + _DIGEST > len(view):
-            raise damaged(where, f"{name} has a kind or a length that cannot be")
+            raise damaged(where, f"{name} has an impossible kind or length")
         stated = bytes(view[end : end + _DIGEST])
         if sha256(view[place:end]) != stated:
             raise damaged(where, f"{name} does not have its digest")
@@ -168,7 +169,7 @@ def read_frames(data: bytes | memoryview, where: str) -> list[SegmentFrame]:
 
 
 def damaged(where: str, what: str) -> DamagedMemoryError:
-    """Return the error of a changed or cut file."""
+    """Return the error of a changed or truncated file."""
     return DamagedMemoryError(f"a damaged memory: {what}", where=where, remedy=_REMEDY)
 
 
@@ -176,19 +177,19 @@ def _object(payload: bytes | memoryview, keys: set[str], where: str) -> Mapping[
     try:
         value = json.loads(bytes(payload))
     except (ValueError, RecursionError):
-        raise damaged(where, "a head that is no JSON") from None
+        raise damaged(where, "a header that is not JSON") from None
     if not isinstance(value, dict) or value.keys() != keys or not is_canonical(value, payload):
-        raise damaged(where, f"a head that has not exactly the keys {', '.join(sorted(keys))}")
+        raise damaged(where, f"a header without exactly the keys {', '.join(sorted(keys))}")
     return value
 
 
 def _typed(value: Mapping[str, Json], texts: Iterable[str], numbers: Iterable[str], where: str) -> None:
     for name in texts:
         if not isinstance(value[name], str):
-            raise damaged(where, f"{name} is no text")
+            raise damaged(where, f"{name} is not a text")
     for name in numbers:
         if type(value[name]) is not int or not 0 <= value[name] < 1 << 40:
-            raise damaged(where, f"{name} is no number from 0 to 2^40")
+            raise damaged(where, f"{name} is not a number from 0 to 2^40")
 
 
 def read_entry(payload: memoryview, where: str) -> MemoryEntry:
@@ -206,14 +207,14 @@ def read_removal(payload: memoryview, where: str) -> tuple[str, str]:
 
 
 def read_blob(payload: memoryview, width: int, where: str) -> Blob:
-    """Return the blob of a payload; its arrays are views.
+    """Return the blob of a payload. Its arrays are views.
 
     Raises:
-        DamagedMemoryError: a length, a place or the name of the blob does not fit the others.
+        DamagedMemoryError: a length, a position or the name of the blob does not match the rest.
     """
     n_head = int.from_bytes(payload[:4], "big")
     if 4 + n_head > len(payload):
-        raise damaged(where, "a blob whose head is longer than its frame")
+        raise damaged(where, "a blob whose header is longer than its frame")
     value = _object(payload[4 : 4 + n_head], _BLOB_KEYS, where)
     _typed(value, ("blob", "language", "hint"), ("n_text", "n_spans", "n_chunks", "width"), where)
     n_text, n_spans, n_chunks = value["n_text"], value["n_spans"], value["n_chunks"]
@@ -226,7 +227,7 @@ def read_blob(payload: memoryview, width: int, where: str) -> Blob:
     chunks = np.frombuffer(payload[places[2] : places[3]], ">u4").reshape(-1, 3).astype(np.uint32)
     vectors = np.frombuffer(payload[places[3] : places[4]], np.int8).reshape(n_spans, width)
     if blob_id(value["language"], value["hint"], text) != value["blob"]:
-        raise damaged(where, "a blob whose text does not have its name")
+        raise damaged(where, "a blob whose text does not match its name")
     _check_places(spans, chunks, n_text, where)
     return Blob(
         id=value["blob"],
@@ -240,7 +241,7 @@ def read_blob(payload: memoryview, width: int, where: str) -> Blob:
 
 
 def _check_places(spans: NDArray[np.uint32], chunks: NDArray[np.uint32], n_text: int, where: str) -> None:
-    """Refuse spans that do not partition the text, and chunks that are no runs of spans."""
+    """Refuse spans that do not partition the text, and chunks that are not runs of spans."""
     starts, ends = spans[:, 0].astype(np.int64), spans[:, 1].astype(np.int64)
     joined = np.concatenate(([0], ends))
     if not len(spans) or np.any(joined[:-1] != starts) or np.any(starts >= ends) or ends[-1] != n_text:

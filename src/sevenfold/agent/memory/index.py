@@ -1,8 +1,8 @@
 """Add a source to a memory, and compact it.
 
-An addition is one commit of the manifest: a reader sees all of it or nothing. Of a git repository
-only changed blobs are read again; of a directory only changed texts are cut and embedded again. What
-is no longer there is removed.
+An addition is one commit of the manifest, so a reader sees all of it or nothing. In a git
+repository only changed blobs are read again. In a directory only changed texts are cut and embedded
+again. Files that no longer exist are removed.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ from sevenfold.core.hashing import canonical_json
 
 MAX_TRUST = 8
 RULE = "rule"
-# A segment is closed when it has so many bytes.
+# A segment is closed when it has this many bytes.
 SEGMENT_BYTES = 64 << 20
 _BATCH = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class Addition:
-    """How a source is added.
+    """The settings of an addition.
 
     Attributes:
-        licence: of files that state none.
-        trust: 0 to 8.
-        time: of the files; None takes that of the commit.
-        counter: counts tokens; `counter_name` enters the root.
+        licence: the licence of files that state none.
+        trust: the trust in the source, 0 to 8.
+        time: the time of the files; None takes that of the commit.
+        counter: a function that counts tokens. Its name `counter_name` is part of the root.
     """
 
     licence: str = ""
@@ -67,7 +67,7 @@ class Addition:
 
 @dataclass(kw_only=True)
 class AdditionReport:
-    """What an addition did: in = added + changed + unchanged + every drop."""
+    """The result of an addition: in = added + changed + unchanged + the sum of all drops."""
 
     source: str
     commit: str
@@ -107,12 +107,12 @@ def check_addition(how: Addition) -> None:
 
 
 def add_source(path: Path, source: MemorySource, how: Addition) -> AdditionReport:
-    """Bring a memory to what a source holds now, in one commit.
+    """Update a memory to what a source holds now, in one commit.
 
     Raises:
-        UsageError: the settings are outside the limits, or not those of the memory.
+        UsageError: the settings are outside the limits, or differ from those of the memory.
         DamagedMemoryError: the memory is damaged; nothing is written.
-        StorageError: it cannot be written; the memory is what it was.
+        StorageError: it cannot be written; the memory is unchanged.
     """
     check_addition(how)
     settings = MemorySettings(chunk_tokens=how.chunk_tokens, counter=how.counter_name)
@@ -143,7 +143,7 @@ def add_source(path: Path, source: MemorySource, how: Addition) -> AdditionRepor
 def _compare(
     memory: AgentMemory | None, source: MemorySource, how: Addition
 ) -> tuple[AdditionReport, list[fr.MemoryEntry], list[_Cut], list[tuple[str, str]]]:
-    """Return the report, the entries that change, the new texts, and what is no longer there."""
+    """Return the report, the changed entries, the new texts, and the removed paths."""
     report = AdditionReport(source=source.name, commit=source.commit, dropped=Counter(source.dropped))
     old = {} if memory is None else {k: e for k, e in memory.entries.items() if k[0] == source.name}
     known = set() if memory is None else set(memory.blobs)
@@ -177,7 +177,9 @@ def _compare(
 
 
 def _is_same(before: fr.MemoryEntry, git: str, how: Addition) -> bool:
-    """Return whether an object of git need not be read: it is the known one, under the same terms."""
+    """Return whether a git object need not be read, because it is the known one with the same
+    settings.
+    """
     known_licence = before.licence in (how.licence, "") or not how.licence
     return bool(git) and before.git == git and before.trust == how.trust and known_licence
 
@@ -192,7 +194,9 @@ def _entry(
     cuts: list[_Cut],
     report: AdditionReport,
 ) -> fr.MemoryEntry | None:
-    """Return the entry of a file, and cut its text when it is new. None: the file is dropped."""
+    """Return the entry of a file, and cut its text when it is new. Return None when the file is
+    dropped.
+    """
     why = data if isinstance(data, str) else refusal_of(data)
     if why or isinstance(data, str):
         report.dropped[why] += 1
@@ -256,7 +260,7 @@ def _blobs(embedder: HashedEmbedder, cuts: Sequence[_Cut], chunk_tokens: int) ->
 
 
 def _write(path: Path, frames: list[bytes], payloads: Iterator[tuple[int, bytes]]) -> list[SegmentRef]:
-    """Write frames as segments of bounded size; nothing lists them yet."""
+    """Write frames as segments of bounded size. No manifest lists them yet."""
     refs: list[SegmentRef] = []
     size = sum(map(len, frames))
     for kind, payload in payloads:
@@ -273,13 +277,13 @@ def _write(path: Path, frames: list[bytes], payloads: Iterator[tuple[int, bytes]
 def compact(
     path: Path, *, relearn: bool = False, counter: TokenCounter = count_tokens, counter_name: str = RULE
 ) -> tuple[AgentMemory, int]:
-    """Rewrite a memory without what is no longer used. Return the new one and how many blobs,
-    entries and removals were left out.
+    """Rewrite a memory without unused frames. Return the new memory and the number of blobs,
+    entries and removals that were left out.
 
-    Answers stay the same unless `relearn` learns the table of rarity again from all texts.
+    The answers do not change, unless `relearn` learns the table of rarity again from all texts.
 
     Raises:
-        UsageError: `relearn` with another counter than that of the memory.
+        UsageError: `relearn` is used with another counter than that of the memory.
     """
     with writing(path):
         memory = open_memory(path)
@@ -303,7 +307,7 @@ def compact(
         frames = [fr.frame_bytes(fr.TABLE, embedder.table.tobytes())]
         refs = _write(path, frames, payloads)
         write_memory_manifest(path, MemoryManifest(settings=memory.manifest.settings, segments=tuple(refs)))
-    with writing(path):  # Its beginning removes the segments that are no longer listed.
+    with writing(path):  # Opening it for writing removes the segments that are no longer listed.
         return open_memory(path), memory.n_dead
 
 

@@ -1,4 +1,4 @@
-"""Who may use a memory: the rule of a model's family, read from its sealed file."""
+"""Decide whether a model may use a memory, by the family in its sealed file."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sevenfold.core.errors import PolicyError
 from sevenfold.core.hashing import sha256
 from sevenfold.tokenizer.codec import Tokenizer
 
-# Families whose models do not retrieve, and the rule of each (specs/recipe.md).
+# The families whose models must not retrieve, and the rule of each (specs/recipe.md).
 NO_RETRIEVAL = {"m31r": "D2.retrieval"}
 
 
 def family_of(artifact: Artifact) -> str:
-    """Return the family that the model was sealed under, "" where none is stated."""
+    """Return the family of a sealed model; "" when none is stated."""
     identity = artifact.provenance.get("identity")
     facts = identity.get("facts") if isinstance(identity, dict) else None
     family = facts.get("family") if isinstance(facts, dict) else None
@@ -40,7 +40,7 @@ def check_model(path: Path) -> None:
 
 
 def counter_of(path: Path) -> tuple[Callable[[Sequence[bytes]], list[int]], str]:
-    """Return a counter of tokens by a model's tokenizer, and its name in a memory.
+    """Return a function that counts tokens by a model's tokenizer, and its name in a memory.
 
     Raises:
         ArtifactError: the model is refused.

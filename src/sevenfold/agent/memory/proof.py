@@ -1,7 +1,7 @@
 """Prove that chunks came from a memory with a known root, without the memory.
 
-A proof holds the two frames of each hit (its entry and its blob), and the digests beside the path to
-the root. Who knows the root needs nothing else. specs/memory.md, "Proofs".
+A proof contains the two frames of each hit (its entry and its blob), and the sibling digests on the
+path to the root. The check needs only the proof and the root. See specs/memory.md, "Proofs".
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def leaf_digest(leaf: bytes) -> bytes:
 
 
 def merkle_path(leaves: Sequence[bytes], index: int) -> list[tuple[str, str]]:
-    """Return the digests beside the way from a leaf to the root: (side, hex), from the bottom."""
+    """Return the sibling digests on the path from a leaf to the root: (side, hex), from the bottom."""
     level = [leaf_digest(one) for one in leaves]
     path: list[tuple[str, str]] = []
     while len(level) > 1:
@@ -41,14 +41,14 @@ def merkle_path(leaves: Sequence[bytes], index: int) -> list[tuple[str, str]]:
 
 
 def follow(leaf: bytes, path: Json) -> bytes:
-    """Return the root that a leaf and a path lead to. Raises ValueError for what is no path."""
+    """Return the root of a leaf and its path. Raises ValueError when it is not a path."""
     at = leaf_digest(leaf)
     if not isinstance(path, list) or len(path) > _MAX_DEPTH:
         raise ValueError("no path")
     for side, hexed in path:
         beside = bytes.fromhex(hexed)
         if side not in ("left", "right") or len(beside) != 32:
-            raise ValueError("no step of a path")
+            raise ValueError("not a step of a path")
         at = sha256(b"\x01" + (beside + at if side == "left" else at + beside))
     return at
 
@@ -89,11 +89,11 @@ def prove(memory: AgentMemory, hits: Sequence[MemoryHit]) -> dict[str, Json]:
 
 
 def check_proof(value: Json, root: str) -> list[dict[str, Json]]:
-    """Return what a proof proves of a memory with this root: source, path, lines and text of each hit.
+    """Check a proof against a root. Return source, path, lines and text of each hit.
 
     Raises:
-        DamagedMemoryError: it is no proof, or a byte of it was changed.
-        ForeignMemoryError: it is one of another memory.
+        DamagedMemoryError: it is not a proof, or a byte of it was changed.
+        ForeignMemoryError: it belongs to another memory.
     """
     try:
         if value["proof"] != PROOF_FORMAT or not isinstance(value["hits"], list):

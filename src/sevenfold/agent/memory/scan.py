@@ -1,7 +1,7 @@
-"""The exact scan: the dot product of one question with every vector, in integers.
+"""Compute the dot product of one question with every vector, in integers.
 
-`native/memory` does it where it is built, NumPy elsewhere; the numbers are the same. 10M tokens are
-about 80,000 vectors of 2 KiB, which is 160 MB read once for each question.
+`native/memory` computes it where it is built, and NumPy elsewhere, with the same results. 10M
+    tokens are about 80,000 vectors of 2 KiB. A question reads these 160 MB once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def dots(rows: Codes, query: Codes, *, isa: int = WIDEST) -> NDArray[np.int32]:
     Args:
         rows: i8 [n, width], contiguous.
         query: i8 [width].
-        isa: index into INSTRUCTION_SETS; a wider one than the machine has is its widest.
+        isa: an index into INSTRUCTION_SETS. If the machine lacks that one, its widest is used.
     """
     fast = library()
     if fast is None or not rows.flags.c_contiguous:
@@ -44,6 +44,6 @@ def numpy_dots(rows: Codes, query: Codes) -> NDArray[np.int32]:
 
 
 def engine_name() -> str:
-    """Return what computes the scan on this machine."""
+    """Return the name of the implementation that computes the scan on this machine."""
     fast = library()
     return "numpy" if fast is None else INSTRUCTION_SETS[fast.s7_memory_isa()]

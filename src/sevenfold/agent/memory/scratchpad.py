@@ -1,8 +1,9 @@
-"""Compress a program to a table of facts and an outline, each fact with its bytes in the text.
+"""Compress a program to a table of facts and an outline. Each fact has its byte range in the text.
 
 Facts are imports, definitions with their signatures, constants and calls. tree-sitter reads the
-languages of the corpus stage; a text in another language, or without the grammar, is read line by
-line, and the result says so. One text, one grammar: one result. specs/memory.md, "Scratchpad".
+languages of the corpus stage. A text in another language, or without an installed grammar, is read
+line by line, and the result says so. The text and the version of the grammar determine the result.
+See specs/memory.md, "Scratchpad".
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sevenfold.core.hashing import Json
 from sevenfold.corpus.text.grammars import available, parser
 
 IMPORT, DEFINITION, CONSTANT, CALLS = "import", "definition", "constant", "calls"
-# What a budget drops last comes first.
+# The kinds in the order of their importance. A budget drops the last ones first.
 ORDER = (DEFINITION, IMPORT, CONSTANT, CALLS)
 MAX_DETAIL = 400
 MAX_BYTES = 8 << 20
@@ -28,7 +29,9 @@ _SPACE = re.compile(r"\s+")
 
 @dataclass(frozen=True, slots=True)
 class OutlineGrammar:
-    """Types of nodes in a grammar: definitions, imports, calls (and the field that is called)."""
+    """The node types of a grammar for definitions, imports and calls, and the field of a call that
+    holds what is called.
+    """
 
     definitions: frozenset[str]
     imports: frozenset[str]
@@ -87,11 +90,11 @@ OUTLINES = {
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One fact, and the bytes [start, end) of the text that it is from.
+    """One fact and its bytes [start, end) in the text.
 
     Attributes:
-        name: qualified, as in `Class.method`; of an import its text.
-        depth: of definitions around it.
+        name: the qualified name, as in `Class.method`; for an import its text.
+        depth: the number of enclosing definitions.
     """
 
     kind: str
@@ -109,8 +112,8 @@ class Scratchpad:
 
     Attributes:
         read_by: "tree-sitter" or "lines".
-        text: the outline, one line for a fact.
-        n_dropped: facts that a budget left out.
+        text: the outline, with one line for each fact.
+        n_dropped: the number of facts that the budget left out.
     """
 
     facts: tuple[Fact, ...]
@@ -144,10 +147,11 @@ def compress(text: bytes, language: str, *, budget: int | None = None, where: st
     """Return the facts of a text and their outline.
 
     Args:
-        budget: bytes of the outline; calls are dropped first, then constants, imports, definitions.
+        budget: the most bytes of the outline. Calls are dropped first, then constants, imports,
+            definitions.
 
     Raises:
-        UsageError: the text is too long or no UTF-8, or the budget is negative.
+        UsageError: the text is too long or not UTF-8, or the budget is negative.
     """
     if len(text) > MAX_BYTES or (budget is not None and budget < 0):
         raise UsageError(
@@ -179,7 +183,7 @@ def _line(fact: Fact) -> str:
 
 
 def _within(facts: list[Fact], budget: int) -> list[Fact]:
-    """Return the facts that fit, in their order: by kind, then the outer before the inner."""
+    """Return the facts that fit. They are chosen by kind, and outer definitions before inner ones."""
     order = sorted(range(len(facts)), key=lambda i: (ORDER.index(facts[i].kind), facts[i].depth, i))
     kept: list[int] = []
     for i in order:
@@ -197,7 +201,7 @@ def _one_line(text: bytes) -> str:
 
 
 def _facts(text: bytes, language: str) -> Iterator[Fact]:
-    """Yield the facts of a text that tree-sitter reads. The walk has a stack of its own."""
+    """Yield the facts of a text that tree-sitter reads. The walk uses an explicit stack."""
     grammar = OUTLINES[language]
     root = parser(language).parse(text).root_node
     # Each node with the names around it, and the calls of the innermost definition.
@@ -235,7 +239,7 @@ def _fact(kind: str, name: str, detail: str, node: Any, depth: int) -> Fact:
 
 
 def _definition(node: Any, text: bytes, around: tuple[str, ...]) -> Fact | None:
-    """Return the fact of a definition: its signature ends where its body begins."""
+    """Return the fact of a definition. Its signature ends before its body."""
     named, declarator = node.child_by_field_name("name"), node.child_by_field_name("declarator")
     while named is None and declarator is not None:
         inner = declarator.child_by_field_name("declarator")
@@ -255,7 +259,9 @@ def _definition(node: Any, text: bytes, around: tuple[str, ...]) -> Fact | None:
 
 
 def _is_constant(node: Any, text: bytes, language: str) -> bool:
-    """Return whether a node is a constant of the file: in Python, a name in capitals on top level."""
+    """Return whether a node is a constant of the file. In Python that is a top-level name in
+    capitals.
+    """
     if language != "python":
         return True
     left = node.child_by_field_name("left")
@@ -265,7 +271,7 @@ def _is_constant(node: Any, text: bytes, language: str) -> bool:
 
 
 def _last_name(text: bytes) -> str:
-    """Return the last name of what is called: of `a.b.c` it is c."""
+    """Return the last name of the called expression: c for `a.b.c`."""
     found = re.findall(r"[A-Za-z_$][A-Za-z0-9_$]*!?", text.decode())
     return found[-1] if found and not text.rstrip().endswith((b")", b"]")) else ""
 

@@ -1,7 +1,7 @@
 """Search a memory: an exact scan of all vectors, and at most one hop along calls.
 
-Every step is integer and every tie is broken by the id of the chunk, so a root and a question
-determine the answer. The order of additions does not matter. specs/memory.md, "Search".
+Every step uses integers, and the id of the chunk breaks every tie, so a root and a question
+determine the answer. The order of additions does not matter. See specs/memory.md, "Search".
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from sevenfold.corpus.globs import glob_matches, glob_parts
 
 MAX_K, MAX_HOPS = 64, 2
 MAX_QUESTION_BYTES = 1 << 16
-# The best three spans of a chunk count 4, 2 and 1.
+# The weights of the best three spans of a chunk.
 _SHARES = (4, 2, 1)
-# Trust (0 to 8) and recency (0 to 8) add up to 48/256 to a score.
+# Trust (0 to 8) and recency (0 to 8) add at most 48/256 to a score.
 _BASE, _STEP, MAX_RECENCY = 256, 3, 8
 _DAY = 86400
-# Names of a question that a hop starts from, names that it follows, and the best spans that are
-# looked at for the definition of each.
+# The number of names in a question from which a hop starts, the number of names that it follows,
+# and the number of best spans in which the definition of each is sought.
 _MAX_ASKED, _MAX_NAMES, _LOOKED_AT = 2, 8, 4
 _FLOOR = np.int64(-(1 << 40))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryQuery:
-    """A question and its filters; an empty filter lets everything through.
+    """A question and its filters. An empty filter accepts everything.
 
     Attributes:
         hops: 2 follows the calls of a definition that the question names.
-        licences: SPDX expressions as they stand in entries.
-        now: the time that recency counts from; None takes the newest of the memory.
+        licences: SPDX expressions, spelled as in entries.
+        now: the time from which recency counts; None takes the newest time of the memory.
     """
 
     text: str
@@ -67,11 +67,12 @@ class MemoryQuery:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryHit:
-    """One chunk of an answer, with what a citation needs.
+    """One chunk of an answer, with the data for a citation.
 
     Attributes:
-        similarity: of its best span, per mille of the greatest possible.
-        lines: of the chunk; best_lines: of its best span. Both from 1, inclusive.
+        similarity: the similarity of its best span, in per mille of the largest possible one.
+        lines: the lines of the chunk; best_lines: those of its best span. Both count from 1 and are
+            inclusive.
         also: other paths with the same text.
     """
 
@@ -110,7 +111,7 @@ class MemoryHit:
 
 
 class MemorySearch:
-    """A memory, laid out for questions: one matrix, and the chunks as runs of its rows."""
+    """A memory in a form for search: one matrix, and the chunks as runs of its rows."""
 
     def __init__(self, memory: AgentMemory) -> None:
         if memory.embedder is None:
@@ -132,7 +133,7 @@ class MemorySearch:
         self._newest = max((entry.time for entry in memory.entries.values()), default=0)
 
     def ask(self, query: MemoryQuery) -> list[MemoryHit]:
-        """Return at most k chunks, the best first; those of a hop come last.
+        """Return at most k chunks, the best first. Chunks of a hop come last.
 
         Raises:
             UsageError: the question or a filter is outside the limits.
@@ -156,8 +157,8 @@ class MemorySearch:
         return first[: query.k - len(further)] + further
 
     def _filtered(self, query: MemoryQuery) -> list[MemoryEntry | None]:
-        """Return the entry that stands for each blob: the most trusted, then the newest, of those
-        that pass.
+        """Return one entry for each blob: of the entries that pass the filters, the most trusted,
+        then the newest.
         """
         patterns = [_pattern(text) for text in query.paths]
 
@@ -182,7 +183,7 @@ class MemorySearch:
         return chosen
 
     def _weight(self, entry: MemoryEntry | None, query: MemoryQuery) -> int:
-        """Return 256 and up to 48 more by trust and recency; 0 for a blob that is filtered out."""
+        """Return 256 plus up to 48 by trust and recency; 0 for a blob that is filtered out."""
         if entry is None:
             return 0
         now = self._newest if query.now is None else query.now
@@ -196,7 +197,7 @@ class MemorySearch:
     def _chunk_scores(
         self, sims: NDArray[np.int64], weights: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the score of each chunk and its best span; a filtered one has the score -1."""
+        """Return the score of each chunk and its best span. A filtered chunk has the score -1."""
         first, end = self._runs[:, 0], self._runs[:, 1]
         sizes = end - first
         starts = np.cumsum(sizes) - sizes
@@ -221,7 +222,7 @@ class MemorySearch:
         return digest("sevenfold/memory/chunk/1", blob.id, str(int(self._number[chunk])))
 
     def _ranked(self, scores: NDArray[np.int64]) -> Iterator[int]:
-        """Yield chunks with a positive score, the greatest first, ties by id."""
+        """Yield chunks with a positive score, the largest first. Ties are ordered by id."""
         order = np.argsort(-scores, kind="stable")
         place = 0
         while place < len(order) and scores[order[place]] > 0:
@@ -232,7 +233,7 @@ class MemorySearch:
             place = end
 
     def _distinct(self, scores: NDArray[np.int64], best: NDArray[np.int64]) -> Iterator[int]:
-        """Yield ranked chunks; a chunk whose best span repeats that of a better one is left out."""
+        """Yield ranked chunks without those whose best span repeats that of a better chunk."""
         seen: set[bytes] = set()
         for chunk in self._ranked(scores):
             text = self._span_text(int(best[chunk]))
@@ -246,7 +247,7 @@ class MemorySearch:
         return [one for one, _ in zip(ranked, range(n), strict=False)]
 
     def _blob_at(self, span: int) -> tuple[Blob, int]:
-        """Return the blob of a row, and the number of the span in it."""
+        """Return the blob of a row, and the index of the span in it."""
         i = int(np.searchsorted(self._base, span, side="right")) - 1
         return self.blobs[i], span - int(self._base[i])
 
@@ -292,7 +293,7 @@ class MemorySearch:
         chosen: Sequence[MemoryEntry | None],
         room: int,
     ) -> Iterator[MemoryHit]:
-        """Yield chunks that define what the definitions named in the question call."""
+        """Yield chunks with the definitions of what the functions in the question call."""
         asked = names_in(query.text.encode())[:_MAX_ASKED]
         for name in self._called(asked, weights):
             found = self._definition_of(name, weights)
@@ -311,8 +312,8 @@ class MemorySearch:
                 return
 
     def _definition_of(self, name: bytes, weights: NDArray[np.int64]) -> tuple[int, int] | None:
-        """Return the span that defines a name and is most like a question for it, and how like; None
-        where the best ones do not define it.
+        """Return the span that defines a name and is most similar to a question for it, with its
+        similarity. Return None when none of the best spans defines it.
         """
         of = features_of(name)
         wanted = {of.defined: W_DEFINED, of.used: 1} | dict.fromkeys(of.words, 1)
@@ -325,7 +326,7 @@ class MemorySearch:
         return None
 
     def _called(self, asked: Sequence[bytes], weights: NDArray[np.int64]) -> list[bytes]:
-        """Return the names that the definitions of the asked names call, the rarest first."""
+        """Return the names that the definitions of `asked` call, the rarest first."""
         found: dict[bytes, None] = {}
         for name in asked:
             definition = self._definition_of(name, weights)
@@ -342,13 +343,15 @@ class MemorySearch:
         rare = dict(
             zip(names, self.embedder.rarity(features_of(name).defined for name in names), strict=True)
         )
-        # A name that no text defines has the greatest rarity.
+        # A name that no text defines has the largest rarity.
         known = [name for name in names if rare[name] < UNSEEN]
         return sorted(known, key=lambda name: (-rare[name], name))[:_MAX_NAMES]
 
 
 def _per_mille(similarity: np.int64, codes: NDArray[np.int8]) -> int:
-    """Return a dot product per mille of the greatest that a vector can have with a question."""
+    """Return a dot product in per mille of the largest one that a vector can have with the
+    question.
+    """
     length = isqrt(max(int((codes.astype(np.int64) ** 2).sum()), 1))
     return int(similarity) * 1000 // (length << LENGTH_BITS)
 
@@ -383,8 +386,8 @@ def _check(query: MemoryQuery) -> None:
     try:
         size = len(query.text.encode())
     except UnicodeEncodeError:
-        raise UsageError("the question is no UTF-8", remedy="write it in UTF-8") from None
+        raise UsageError("the question is not UTF-8", remedy="write it in UTF-8") from None
     if not query.text.strip() or size > MAX_QUESTION_BYTES:
         raise UsageError(f"a question of {size} bytes", remedy=f"1 to {MAX_QUESTION_BYTES} bytes of text")
     if query.until and query.since > query.until:
-        raise UsageError(f"from {query.since} until {query.until} there is no time", remedy="swap the two")
+        raise UsageError(f"the range from {query.since} until {query.until} is empty", remedy="swap the two")

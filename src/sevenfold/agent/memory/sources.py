@@ -1,7 +1,7 @@
-"""Read what is to be remembered: a git repository at a commit, or a directory of files.
+"""Read the texts of a source: a git repository at a commit, or a directory of files.
 
-In = kept + every named drop. Links are never followed, so a circle of links ends nothing. Objects of
-git are read and hashed by the corpus's reader.
+In = kept + every named drop. Links are never followed, so circular links do no harm. The reader of
+the corpus stage reads and hashes git objects.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryFile:
-    """A file that may be remembered. `read` returns its bytes, or the reason why not.
+    """A file of a source. `read` returns its bytes, or the reason why it is dropped.
 
     Attributes:
-        git: the name of its object, "" for a file of a directory.
+        git: the name of its object; "" for a file of a directory.
     """
 
     path: str
@@ -42,7 +42,9 @@ class MemoryFile:
 
 @dataclass(kw_only=True)
 class MemorySource:
-    """A source, opened: its name, the files by path, and what was left out without being read."""
+    """An open source: its name, the files by path, and the files that were left out without being
+    read.
+    """
 
     name: str
     commit: str
@@ -52,7 +54,7 @@ class MemorySource:
 
 
 def refusal_of(data: bytes) -> str:
-    """Return why a text is not remembered, "" where it is."""
+    """Return why a text is not stored; "" when it is."""
     if not data.strip():
         return "empty"
     if b"\0" in data[:8192]:
@@ -67,7 +69,7 @@ def refusal_of(data: bytes) -> str:
 
 
 def licence_of(data: bytes, default: str) -> str:
-    """Return the SPDX tag in the head of a text, or the licence given for the source."""
+    """Return the SPDX tag at the start of a text, or the licence of the source."""
     found = _TAG.search(data[:_HEAD_BYTES])
     return found[1].decode().strip().rstrip("*/- \t") if found else default
 
@@ -79,14 +81,14 @@ def language_name(path: str) -> str:
 
 @contextmanager
 def open_source(path: Path, name: str = "") -> Iterator[MemorySource]:
-    """Yield a source: the commit HEAD of a repository, or the files of a directory.
+    """Open a source: the commit HEAD of a repository, or the files of a directory.
 
     Args:
-        name: the name in entries; the last part of the path when it is "".
+        name: the name in entries; "" takes the last part of the path.
 
     Raises:
-        StorageError: there is no such directory, or an object or a folder cannot be read.
-        UsageError: git is needed and not installed, or the name is empty.
+        StorageError: the directory does not exist, or an object or a folder cannot be read.
+        UsageError: git is needed but not installed, or the name is empty.
     """
     if not path.is_dir():
         raise StorageError(
@@ -177,7 +179,7 @@ def _of_directory(name: str, root: Path) -> MemorySource:
             source.dropped["link" if stat.S_ISLNK(mode) else "not_a_file"] += 1
             continue
         source.files.append(MemoryFile(path=relative, git="", read=_file_reader(file)))
-    source.dropped += Counter()  # Without names that were never counted.
+    source.dropped += Counter()  # Leave out reasons that never occurred.
     return source
 
 

@@ -1,9 +1,9 @@
-"""A memory on disk: segments that never change, and a manifest that is switched by a rename.
+"""Store a memory on disk: segments that never change, and a manifest that a rename replaces.
 
-A writer makes a whole segment beside, syncs it, renames it, and then renames the manifest that lists
-it. A kill or a full disk at any moment leaves the earlier manifest, so the memory is the earlier one
-and a segment that no manifest lists is removed by the next writer. One writer at a time holds the
-lock. specs/memory.md, "Manifest".
+A writer writes a complete segment under a temporary name, syncs it, renames it, and then renames
+the manifest that lists it. After a kill or with a full disk the earlier manifest is still there,
+and so is the earlier memory. The next writer removes segments that no manifest lists. Only one
+writer at a time holds the lock. See specs/memory.md, "Manifest".
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ SUFFIX = ".s7m"
 _KEYS = {"format", "settings", "segments", "root", "digest"}
 _SEGMENT_KEYS = {"file", "n_bytes", "n_frames", "root"}
 _FILE, _ROOT = re.compile(r"[0-9a-f]{32}\.s7m"), re.compile(r"[0-9a-f]{64}")
-# A reader that meets a compaction reads the manifest once more.
+# A reader that runs during a compaction reads the manifest once more.
 _TRIES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySettings:
-    """What decides cuts and vectors; bound by the root.
+    """The settings that decide cuts and vectors. The root binds them.
 
     Attributes:
-        counter: "rule", or "tokenizer:" and the digest of a tokenizer.
+        counter: "rule", or "tokenizer:" followed by the digest of a tokenizer.
     """
 
     chunk_tokens: int
@@ -55,7 +55,7 @@ class MemorySettings:
     width: int = WIDTH
 
     def value(self) -> dict[str, Json]:
-        """Return the settings as they stand in the manifest."""
+        """Return the settings in the form of the manifest."""
         return {
             "chunk_tokens": self.chunk_tokens,
             "counter": self.counter,
@@ -66,7 +66,7 @@ class MemorySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentRef:
-    """One segment as the manifest lists it."""
+    """One segment in a manifest."""
 
     file: str
     n_bytes: int
@@ -83,20 +83,20 @@ class MemoryManifest:
 
     @property
     def root(self) -> str:
-        """Return the hex root: over the settings, then the roots of the segments."""
+        """Return the hex root over the settings and the roots of the segments."""
         head = canonical_json({"format": FORMAT, "settings": self.settings.value()})
         return merkle_root([head, *(bytes.fromhex(one.root) for one in self.segments)]).hex()
 
 
 @dataclass(kw_only=True)
 class AgentMemory:
-    """A memory in main memory, every byte checked.
+    """A memory in main memory, of which every byte was checked.
 
     Attributes:
-        blobs: id -> blob, in the order of the segments; only those that an entry names.
-        entries: (source, path) -> entry.
-        places: id of a blob or (source, path) -> (segment, frame), for proofs.
-        digests: of each segment, the digests of its frames.
+        blobs: from id to blob, in the order of the segments; only blobs that an entry names.
+        entries: from (source, path) to entry.
+        places: from the id of a blob or (source, path) to (segment, frame), for proofs.
+        digests: for each segment, the digests of its frames.
     """
 
     path: Path
@@ -123,12 +123,12 @@ def read_memory_manifest(path: Path) -> MemoryManifest:
 
     Raises:
         NoMemoryError: none is there.
-        DamagedMemoryError: it is not one of this version, or was changed.
+        DamagedMemoryError: it has another version, or was changed.
     """
     file = path / MANIFEST_NAME
     if not file.is_file():
         raise NoMemoryError(
-            "no memory is here", where=str(path), remedy="make one with `s7 memory add DIR SOURCE`"
+            "there is no memory here", where=str(path), remedy="make one with `s7 memory add DIR SOURCE`"
         )
     data = read_bytes(file)
     if data[-1:] != b"\n":
@@ -143,7 +143,7 @@ def read_memory_manifest(path: Path) -> MemoryManifest:
         settings = MemorySettings(**raw["settings"])
         for one in raw["segments"]:
             if not _FILE.fullmatch(one["file"]) or not _ROOT.fullmatch(one["root"]):
-                raise ValueError(f"{str(one['file'])[:80]!r} is no name of a segment")
+                raise ValueError(f"{str(one['file'])[:80]!r} is not a segment name")
         segments = tuple(SegmentRef(**one) for one in raw["segments"] if one.keys() == _SEGMENT_KEYS)
         manifest = MemoryManifest(settings=settings, segments=segments)
         if len(segments) != len(raw["segments"]) or manifest.root != raw["root"]:
@@ -164,14 +164,14 @@ def open_memory(path: Path, expected_root: str = "") -> AgentMemory:
 
     Raises:
         NoMemoryError: none is there.
-        DamagedMemoryError: a byte was changed; the file, the frame and the offset are named.
+        DamagedMemoryError: a byte was changed; the error names the file, the frame and the offset.
         ForeignMemoryError: its root is not `expected_root`.
     """
     for _ in range(_TRIES):
         manifest = read_memory_manifest(path)
         if expected_root and manifest.root != expected_root:
             raise ForeignMemoryError(
-                f"the memory has the root {manifest.root}, expected is {expected_root}",
+                f"the memory has the root {manifest.root}, but {expected_root} is expected",
                 where=str(path),
                 remedy="name the directory of that memory, or the root that `s7 memory stats` prints",
             )
@@ -181,9 +181,9 @@ def open_memory(path: Path, expected_root: str = "") -> AgentMemory:
             # A compaction may have replaced what the manifest listed.
             missing = error
     raise DamagedMemoryError(
-        "a damaged memory: the manifest lists a segment that is not there",
+        "a damaged memory: the manifest lists a segment that is missing",
         where=str(missing.filename),
-        remedy="take the memory from a copy, or index its sources again into another directory",
+        remedy="restore the memory from a copy, or index its sources again into another directory",
     )
 
 
@@ -201,7 +201,7 @@ def _load(path: Path, manifest: MemoryManifest) -> AgentMemory:
             _take(memory, blobs, frame, (number, index), where)
     used = {entry.blob for entry in memory.entries.values()}
     if missing := used - blobs.keys():
-        raise fr.damaged(str(path), f"an entry names the blob {min(missing)}, which is not there")
+        raise fr.damaged(str(path), f"an entry names the blob {min(missing)}, which is missing")
     memory.blobs = {name: blob for name, blob in blobs.items() if name in used}
     memory.n_dead += len(blobs) - len(memory.blobs)
     return memory
@@ -211,8 +211,8 @@ def read_segment(file: Path, ref: SegmentRef) -> list[fr.SegmentFrame]:
     """Return the frames of a segment that a manifest lists.
 
     Raises:
-        FileNotFoundError: it is not there.
-        DamagedMemoryError: it is not the listed one.
+        FileNotFoundError: the segment is missing.
+        DamagedMemoryError: it differs from the listed one.
     """
     try:
         data = file.read_bytes()
@@ -237,7 +237,7 @@ def _take(
             raise fr.damaged(where, "a table that is not the first frame, or has another size")
         memory.embedder = HashedEmbedder(np.frombuffer(frame.payload, np.uint8))
     elif place == (0, 0):
-        raise fr.damaged(where, "the first frame is no table")
+        raise fr.damaged(where, "the first frame is not a table")
     elif frame.kind == fr.BLOB:
         blob = fr.read_blob(frame.payload, memory.manifest.settings.width, where)
         blobs[blob.id] = blob
@@ -257,7 +257,7 @@ def _take(
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Hold the lock of a memory, and remove what an interrupted writer left.
+    """Hold the lock of a memory, and remove the files of an interrupted writer.
 
     Raises:
         NoMemoryError: the directory holds something else.
@@ -316,7 +316,7 @@ def write_segment(path: Path, frames: Sequence[bytes]) -> SegmentRef:
 
 
 def write_memory_manifest(path: Path, manifest: MemoryManifest) -> None:
-    """Switch to a manifest. What it lists has to be on the disk. Raises StorageError."""
+    """Replace the manifest. The segments that it lists must be on disk. Raises StorageError."""
     value: Mapping[str, Json] = {
         "format": FORMAT,
         "settings": manifest.settings.value(),
@@ -335,7 +335,7 @@ def table_digest(embedder: HashedEmbedder) -> str:
 
 
 def figures(memory: AgentMemory) -> dict[str, Json]:
-    """Return what a memory holds, as JSON."""
+    """Return the contents of a memory in figures, as JSON."""
     entries = memory.entries.values()
     blobs = memory.blobs.values()
     return {
@@ -360,7 +360,7 @@ def figures(memory: AgentMemory) -> dict[str, Json]:
 
 
 def check_vectors(memory: AgentMemory) -> int:
-    """Make every vector again from its text, and return how many there are.
+    """Compute every vector again from its text, and return the number of vectors.
 
     Raises:
         DamagedMemoryError: one differs.

@@ -1,4 +1,4 @@
-"""How each row of the band chooses its tasks: what a corpus has, the same skeletons with other values,
+"""Draw the tasks of each row of the band: tasks of a corpus, their skeletons with other values,
 skeletons that no corpus has, and two skeletons of a corpus in one task.
 """
 
@@ -29,37 +29,39 @@ ROWS: tuple[Row, ...] = ("seen", "new-values", "new-skeleton", "new-composition"
 
 
 class Revalued(SeededChoices):
-    """The choices of another stream, but for numbers between two bounds, which are drawn anew."""
+    """A stream that repeats the choices of another one and draws only numbers between two bounds
+    anew.
+    """
 
     def __init__(self, seed: int, purpose: str, purpose_of_values: str) -> None:
         super().__init__(seed, purpose)
         self._values = SeededChoices(seed, purpose_of_values)
 
     def between(self, low: int, high: int) -> int:
-        """Return a number of the second stream; the first moves on as it did."""
+        """Return a number of the second stream. The first stream also advances."""
         super().between(low, high)
         return self._values.between(low, high)
 
 
 def new_task(rng: SeededChoices) -> PythonTask:
-    """Return a function with a skeleton that was held out."""
+    """Return a function with a held-out skeleton."""
     if rng.chance(python.ALGORITHM_SHARE):
         return new_algorithm(rng)
     return new_program(rng)
 
 
 def new_program(rng: SeededChoices) -> PythonTask:
-    """Return a composed program that ends in a fold that was held out."""
+    """Return a composed program that ends in a held-out fold."""
     return python.program_task(rng, program(rng, held_out.FOLDS))
 
 
 def new_algorithm(rng: SeededChoices) -> PythonTask:
-    """Return an algorithm that was held out."""
+    """Return a held-out algorithm."""
     return python.algorithm_task(rng, held_out.ALGORITHMS)
 
 
 def two_tasks(rng: SeededChoices) -> PythonTask:
-    """Return two functions of a corpus in one."""
+    """Return a function that combines two functions of a corpus."""
     return two_algorithms(rng) if rng.chance(python.ALGORITHM_SHARE) else two_programs(rng)
 
 
@@ -129,7 +131,7 @@ def two_sums(rng: SeededChoices) -> Worked:
 
 
 def new_story(rng: SeededChoices) -> Worked:
-    """Return a word problem of events that were held out."""
+    """Return a word problem of held-out events."""
     return story(rng, held_out.EVENTS, held_out.applied)
 
 
@@ -144,13 +146,13 @@ def _added(first: Worked, second: Worked) -> Worked:
 
 
 def new_rust(rng: SeededChoices) -> tuple[str, str]:
-    """Return the wish for a Rust function with a fold that was held out, and the function."""
+    """Return the prompt for a Rust function with a held-out fold, and the function."""
     task = portable.portable_task(rng, "rust", held_out.RUST_FOLDS)
     return portable.asked(task, "rust", rng), task.source
 
 
 def two_rust(rng: SeededChoices) -> tuple[str, str]:
-    """Return the wish for a Rust function that gives two results, and the two functions."""
+    """Return the prompt for a Rust function that returns two results, and the two functions."""
     first, second = (portable.portable_task(rng, "rust") for _ in range(2))
     wish = (
         f"Write a Rust function `both_of_{first.many}`. Its input, `{first.many}`, holds integers of at "

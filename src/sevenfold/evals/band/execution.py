@@ -1,8 +1,9 @@
-"""Programs in the worker sandbox. Each of a model has a process of its own, which holds that program
-and its inputs; programs of our own generators share one, because a process costs more than they do.
+"""Run programs in the worker sandbox. Each program of a model has its own process, which holds only
+that program and its inputs. Programs of our own generators share a process, because a process costs
+more than they do.
 
-The verdict is made in this process, from the values that the calls gave (`sandbox.executor`). A value
-is the word of the program about itself, and nothing else.
+This process decides the verdict from the values that the calls returned (`sandbox.executor`). Apart
+from these values, nothing that a program says counts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sevenfold.sandbox.request import ExecutionRequest, Outcome
 from sevenfold.sandbox.toolchains import version
 
 LOST, OUT_OF_TIME = "!Lost", "!OutOfTime"
-# Runs call k of source s of request r; a source is compiled when it is first called.
+# This program runs call k of source s of request r. A source is compiled at its first call.
 _TOGETHER = """
 REQUESTS = {requests}
 NAMES = {{}}
@@ -32,16 +33,16 @@ def run(r, s, k):
     return NAMES[r, s][entry](*eval(calls[k], {{}}))
 """
 _KNOWN = ExecutionRequest({"known": "def known():\n    return 1\n"}, "known", ("()",))
-# Sandboxes that no thread uses now.
+# Sandboxes that no thread is using.
 _IDLE: deque[Sandbox] = deque()
 
 
 class MachineFault(Exception):  # noqa: N818  (an outcome that the grader records)
-    """The machine failed, and not the program."""
+    """The machine failed, not the program."""
 
 
 def facts() -> Json:
-    """Return what decides a verdict besides the sample."""
+    """Return the facts that decide a verdict besides the sample."""
     return {
         "version": 1,
         "sandbox": "a worker process for each program: seccomp, no files, no network, no children",
@@ -52,11 +53,11 @@ def facts() -> Json:
 
 
 def results(sources: Mapping[str, str], entry: str, calls: Sequence[str]) -> dict[str, list[str]]:
-    """Return what each call of each program gave.
+    """Return the results of each call of each program.
 
     Raises:
         SandboxError: no worker can be confined on this machine.
-        MachineFault: a program was lost, and so is one that is known to run.
+        MachineFault: the sandbox lost a program, and then also one that is known to run.
     """
     box = _IDLE.pop() if _IDLE else Sandbox()
     try:
@@ -65,7 +66,7 @@ def results(sources: Mapping[str, str], entry: str, calls: Sequence[str]) -> dic
         if any(LOST in row for row in found.values()):
             if box.run(_KNOWN)["known"] != ["1"]:
                 raise MachineFault("the sandbox lost a program that is known to run")
-            # Lost twice, beside a program that was not: it breaks its limits.
+            # It was lost twice, and the known program was not, so it breaks its limits.
             found = box.run(request)
         return dict(found)
     finally:
@@ -73,7 +74,7 @@ def results(sources: Mapping[str, str], entry: str, calls: Sequence[str]) -> dic
 
 
 def check() -> None:
-    """Prove that programs can be executed here. Raises SandboxError."""
+    """Check that programs can be executed here. Raises SandboxError."""
     results(_KNOWN.sources, _KNOWN.entry, _KNOWN.inputs)
 
 
@@ -84,10 +85,10 @@ def release() -> None:
 
 
 def together(requests: Sequence[ExecutionRequest], box: Sandbox) -> list[Outcome]:
-    """Return the outcomes of requests whose programs this project's generators wrote.
+    """Return the results of requests whose programs were written by generators of this project.
 
-    They are those that the requests have one by one: where a program is lost or out of time, they are
-    run one by one.
+    The results are those of separate requests: when a program is lost or exceeds its time, the
+    requests are run one by one.
     """
     if len(requests) < 2:
         return [box.run(request) for request in requests]

@@ -1,4 +1,6 @@
-"""Verdicts over answers of the band: by executing programs, exact numbers, compiling, or form."""
+"""Grade answers of the band by executing programs, comparing exact numbers, compiling, or checking
+the form.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from sevenfold.synthetic.variety import parses
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 _MARKED = re.compile(r"(?:<FINAL>|</scratchpad>)\s*(-?\d+(?:/\d+)?)")
 _PASSED = "'passed'"
-# What runs the tests that a model wrote beside the function that they are for.
+# Runs the tests that a model wrote for a function.
 _CHECK = """
 def check_all():
     tests = [value for name, value in list(globals().items()) if name.startswith("test_")]
@@ -26,18 +28,20 @@ def check_all():
         value()
     return "passed" if tests else "no tests"
 """
-# What a text that is no program, or no number, makes a parser raise.
+# The errors that parsers raise for a text that is not a program or a number.
 _NO_PROGRAM = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 def fenced(text: str) -> str:
-    """Return what the first fenced block holds, to the end if it is not closed; "" of none."""
+    """Return the content of the first fenced block, up to the end of the text if it is not closed;
+    "" without a block.
+    """
     found = _FENCE.search(text)
     return f"{found[1]}\n" if found else ""
 
 
 def marked(text: str) -> str:
-    """Return the last number behind a mark of an answer; "" if there is none."""
+    """Return the last number after a marker of an answer; "" if there is none."""
     found = _MARKED.findall(text)
     return found[-1] if found else ""
 
@@ -58,12 +62,12 @@ def _same(shown: str, expected: str) -> bool:
 
 
 def _called(item: Item, source: str) -> GradingVerdict:
-    """Return whether every call of a program gives what was expected."""
+    """Return whether every call of a program returns the expected value."""
     target = item.target
     try:
         parsed(source)
     except SyntaxError as error:
-        # The sandbox would say the same of the first call.
+        # The sandbox would report the same for the first call.
         return _verdict(False, f"{target['calls'][0][:60]} gave !{type(error).__name__}")
     except _NO_PROGRAM:
         pass
@@ -75,12 +79,12 @@ def _called(item: Item, source: str) -> GradingVerdict:
 
 
 def calls(item: Item, source: str) -> GradingVerdict:
-    """Return the verdict over a function."""
+    """Return the verdict on a function."""
     return _called(item, source)
 
 
 def refactor(item: Item, source: str) -> GradingVerdict:
-    """Return the verdict over a refactoring: the same results, and another program."""
+    """Return the verdict on a refactoring. It passes with the same results from another program."""
     try:
         is_same = ast.dump(parsed(source)) == ast.dump(parsed(str(item.target["given"])))
     except _NO_PROGRAM as error:
@@ -89,7 +93,7 @@ def refactor(item: Item, source: str) -> GradingVerdict:
 
 
 def _patched(item: Item, diff: str) -> str:
-    """Return the given program with a diff applied. Raises ValueError when it does not apply."""
+    """Apply a diff to the given program and return it. Raises ValueError when it does not apply."""
     try:
         return apply(str(item.target["given"]), diff)
     except IndexError as error:
@@ -97,7 +101,7 @@ def _patched(item: Item, diff: str) -> str:
 
 
 def repair(item: Item, diff: str) -> GradingVerdict:
-    """Return the verdict over a repair: the diff applies, and gives the right results."""
+    """Return the verdict on a repair. It passes when the diff applies and gives the right results."""
     if not diff.startswith("--- "):
         return _verdict(False, "no unified diff")
     try:
@@ -108,7 +112,9 @@ def repair(item: Item, diff: str) -> GradingVerdict:
 
 
 def tests(item: Item, source: str) -> GradingVerdict:
-    """Return the verdict over unit tests: the function passes them, and a bug of it does not."""
+    """Return the verdict on unit tests. They pass when the function passes them and a bug in it
+    does not.
+    """
     target = item.target
     programs = {"right": f"{target['given']}\n\n{source}{_CHECK}"}
     programs |= {str(i): f"{bug}\n\n{source}{_CHECK}" for i, bug in enumerate(target["bugs"])}
@@ -120,7 +126,7 @@ def tests(item: Item, source: str) -> GradingVerdict:
 
 
 def answer(item: Item, found: str) -> GradingVerdict:
-    """Return the verdict over a number: exactly the right one."""
+    """Return the verdict on a number, which must be exactly the right one."""
     try:
         is_right = Fraction(found) == Fraction(str(item.target["answer"]))
     except (ValueError, ZeroDivisionError):
@@ -129,7 +135,7 @@ def answer(item: Item, found: str) -> GradingVerdict:
 
 
 def rust(item: Item, source: str) -> GradingVerdict:
-    """Return the verdict over Rust: it compiles, and has the function that was asked for."""
+    """Return the verdict on Rust. It passes when it compiles and has the requested function."""
     entry = str(item.target["entry"])
     ending, said = compiles("rust", f"{source}\n#[allow(unused_imports)]\nuse self::{entry} as asked_for;\n")
     if ending is Ending.NONE:
@@ -138,7 +144,7 @@ def rust(item: Item, source: str) -> GradingVerdict:
 
 
 def form(item: Item, text: str) -> GradingVerdict:
-    """Return the verdict over the form of an answer: what its words mean is not looked at."""
+    """Return the verdict on the form of an answer. Its meaning is not checked."""
     return _verdict(_FORMS[str(item.target["form"])](item, text), "form")
 
 
@@ -177,7 +183,7 @@ _FORMS: dict[str, Callable[[Item, str], bool]] = {
 
 
 def _guarded(judge: Callable[[Item, str], GradingVerdict]) -> Callable[[Item, str], GradingVerdict]:
-    """Return a grader that gives no verdict where the machine is at fault."""
+    """Return a grader that gives no verdict when the machine failed."""
 
     def guarded(item: Item, found: str) -> GradingVerdict:
         try:
@@ -188,7 +194,7 @@ def _guarded(judge: Callable[[Item, str], GradingVerdict]) -> Callable[[Item, st
     return guarded
 
 
-# Those that execute programs in the worker sandbox.
+# The graders that execute programs in the worker sandbox.
 WORKER: dict[str, Callable[[Item, str], GradingVerdict]] = {
     "band-calls": _guarded(calls),
     "band-refactor": _guarded(refactor),

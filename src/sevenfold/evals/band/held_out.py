@@ -1,4 +1,6 @@
-"""Skeletons of tasks that no corpus has: tables in the form of the generators' own, and questions."""
+"""Hold the skeletons of tasks that no corpus has: tables in the form of those of the generators,
+and questions.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ _FORMULAS: Mapping[str, Callable[[Fraction, int, int], Fraction]] = {
     "{q} * 2 - {a}": lambda q, a, _b: q * 2 - a,
     "{q} * 3 + {b}": lambda q, _a, b: q * 3 + b,
 }
-# Question and answer, over three numbers.
+# Questions and answers over three numbers.
 QUESTIONS: tuple[tuple[str, Callable[[int, int, int], Fraction | int]], ...] = (
     ("What is the mean of {a}, {b} and {c}, as a fraction or a whole number?",
      lambda a, b, c: Fraction(a + b + c, 3)),
@@ -74,7 +76,7 @@ def applied(formula: str, q: Fraction, a: int, b: int) -> Fraction:
 
 
 def question(rng: SeededChoices) -> Worked:
-    """Return one of the questions, with its answer alone."""
+    """Return one of the questions with its answer."""
     text, answer = rng.pick(QUESTIONS)
     a, b, c = (rng.between(2, 99) for _ in range(3))
     return Worked(text.format(a=a, b=b, c=c), "", (), Fraction(answer(a, b, c)))

@@ -1,8 +1,8 @@
-"""The items of the band: from attempts of the corpus's own generators, and from skeletons that no
+"""Make the items of the band from attempts of the corpus generators, and from skeletons that no
 corpus has.
 
-Item i of a row is a function of the generator, the row and the number of its attempt alone. So the
-first items of a row are the same however many are asked for.
+An item depends only on the generator, the row and the number of its attempt. The first items of a
+row are therefore the same for every number of items.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from sevenfold.synthetic.sample import INSTRUCTION, RESPONSE, SyntheticSample, f
 from sevenfold.synthetic.table import GENERATORS
 from sevenfold.synthetic.variety import code_shape, text_shape
 
-# The seed of the synthetic sources of recipes/s7/_corpus.yaml: the row `seen` is what they hold.
+# The seed of the synthetic sources of recipes/s7/_corpus.yaml, whose tasks are the row `seen`.
 SEED = 7
-# At least 1,000 are left when those that a corpus does not hold, or holds by chance, are dropped.
+# At least 1,000 remain after dropping the items that a corpus lacks, or contains by chance.
 ITEMS_PER_ROW = 1150
-# A prompt and an answer have to fit a context of 512 tokens.
+# A prompt and an answer must fit a context of 512 tokens.
 MAX_INSTRUCTION, MAX_RESPONSE = 800, 700
-# How many samples of one shape a corpus keeps.
+# The number of samples of one shape that a corpus keeps.
 PER_SHAPE: int = SyntheticSource.model_fields["max_per_shape"].default
 N_BUGS = 3
-# Of each generator of a corpus. A family of few skeletons has fewer items than asked for: a corpus
-# holds PER_SHAPE of each.
+# The number of attempts of each generator. A family with few skeletons has fewer items than
+# requested, because a corpus holds PER_SHAPE of each.
 LAST_ATTEMPT = 16_000
-# Attempts whose programs are executed together.
+# The number of attempts whose programs are executed together.
 AT_ONCE = 32
 _FENCE = re.compile(r"```\w*\n(.*?)\n```", re.DOTALL)
 _NAME = re.compile(r"`(\w+)`")
@@ -54,21 +54,21 @@ Making = Generator[ExecutionRequest, Outcome, "Made | None"]
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """One task with what grades it, the answer of its generator, and its skeleton."""
+    """One task with its grading data, the answer of its generator, and its skeleton."""
 
     instruction: str
     response: str
     skeleton: str
-    # What the corpus counts as its shape; "" of a task that no corpus has.
+    # The shape by which the corpus counts it; "" for a task that no corpus has.
     shape: str = ""
     target: dict[str, Json] = field(default_factory=dict)
-    # The function that was held out.
+    # The held-out function.
     program: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """A family of tasks. `generators`: those of the corpus, which are used in turn."""
+    """A family of tasks. `generators` are those of the corpus, which are used in turn."""
 
     generators: tuple[str, ...]
     make: Callable[[str, Row, SeededChoices], Making]
@@ -91,7 +91,9 @@ def _python(
     *,
     is_algorithm: bool | None = None,
 ) -> Callable[[str, Row, SeededChoices], Making]:
-    """Return what makes tasks with a maker of the corpus, its functions drawn by row."""
+    """Return a function that makes tasks with a maker of the corpus. The row decides how functions
+    are drawn.
+    """
 
     def make(_name: str, row: Row, rng: SeededChoices) -> Making:
         tasks: list[PythonTask] = []
@@ -135,7 +137,7 @@ def _python(
 
 
 def _shown_bugs(task: PythonTask, results: Sequence[str]) -> Generator[ExecutionRequest, Outcome, list[Json]]:
-    """Yield bugs of a function that an input shows; none of one that may loop for ever."""
+    """Yield bugs of a function that some input reveals; none for a function that may not terminate."""
     known = [] if "while" in task.source else bugs(task.source)[:N_BUGS]
     if not known:
         return []
@@ -146,13 +148,13 @@ def _shown_bugs(task: PythonTask, results: Sequence[str]) -> Generator[Execution
 
 
 def _given(sample: SyntheticSample) -> str:
-    """Return the program that an instruction shows."""
+    """Return the program that an instruction contains."""
     found = _FENCE.search(sample.instruction)
     return f"{found[1]}\n" if found else ""
 
 
 def _worked(new: dict[Row, Callable[[SeededChoices], Worked]]) -> Callable[[str, Row, SeededChoices], Making]:
-    """Return what makes exercises that are graded by their answer."""
+    """Return a function that makes exercises, which are graded by their answer."""
 
     def make(name: str, row: Row, rng: SeededChoices) -> Making:
         if row in new:
@@ -179,7 +181,7 @@ def _worked(new: dict[Row, Callable[[SeededChoices], Worked]]) -> Callable[[str,
 
 
 def _rust(name: str, row: Row, rng: SeededChoices) -> Making:
-    """Make a wish for a Rust function; what it does is not executed."""
+    """Make a task for a Rust function. The function is not executed."""
     new = {"new-skeleton": draws.new_rust, "new-composition": draws.two_rust}
     shape = ""
     if row in new:
@@ -232,7 +234,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "rust": Family(generators=("rust-function",), make=_rust),
 }
-# The family of forms asks what these ask, in turn, and looks at the form of the answer alone.
+# The family of forms uses the questions of these in turn and checks only the form of the answer.
 FORMS = {"functions": "python", "repairs": "diff", "word-problems": "answer", "rust": "rust"}
 NAMES = (*FAMILIES, "format")
 
@@ -249,7 +251,9 @@ def _choices(family: str, generator: str, row: Row, number: int) -> SeededChoice
 def attempts(
     family: str, generator: str, row: Row, numbers: Sequence[int], box: Sandbox
 ) -> list[Made | None]:
-    """Return attempts of a row; None where a check does not hold, or the task is of another family."""
+    """Return attempts of a row. An attempt is None when a check fails or the task belongs to
+    another family.
+    """
     makings = [
         FAMILIES[family].make(generator, row, _choices(family, generator, row, number)) for number in numbers
     ]
@@ -278,7 +282,7 @@ def _fits(made: Made) -> bool:
 
 
 def _of_corpus(family: str, row: Row, generator: str, box: Sandbox) -> Iterator[Made]:
-    """Yield what a corpus holds of a generator, or the same with other values."""
+    """Yield the tasks that a corpus holds of a generator, or the same tasks with other values."""
     seen: set[bytes] = set()
     shapes: Counter[str] = Counter()
     for start in range(0, LAST_ATTEMPT, AT_ONCE):
@@ -315,7 +319,7 @@ def _new(family: str, row: Row, box: Sandbox) -> Iterator[Made]:
 
 
 def made_of(family: str, row: Row, box: Sandbox) -> Iterator[Made]:
-    """Yield the tasks of a row of a family, while there are any."""
+    """Yield the tasks of a row of a family, as long as there are any."""
     if row in ("new-skeleton", "new-composition"):
         yield from _new(family, row, box)
         return
@@ -342,7 +346,7 @@ def _item(family: str, row: Row, number: int, made: Made, form: str = "") -> Ite
 
 
 def items_of(family: str, n_per_row: int) -> list[Item]:
-    """Return the first items of each row of a family, row by row in turn.
+    """Return the first items of each row of a family. The rows alternate.
 
     Raises:
         SandboxError: programs cannot be executed safely here.

@@ -1,6 +1,7 @@
-"""The items of a family in the user's cache: making them takes minutes, because programs are executed.
+"""Store the items of a family in the user's cache. Making them takes minutes, because programs are
+executed.
 
-A file is closed by the digest of its items, and the root of the task proves them again.
+A file ends with the digest of its items, and the root of the task checks them again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sevenfold.evals.band.items import ITEMS_PER_ROW, SEED
 from sevenfold.evals.tasks.cards import Item
 from sevenfold.synthetic.table import made_with
 
-# Raise it when the items change.
+# The version of the items. Raise it when they change.
 VERSION = 1
 _END = "sha256"
 _FIELDS = ("id", "prompt", "target", "program", "beginning", "is_of_corpus")
@@ -28,9 +29,11 @@ def line_of(item: Item) -> bytes:
 
 
 def kept_items(family: str, n_per_row: int, make: Callable[[], list[Item]]) -> list[Item]:
-    """Return the first items of each row of a family from the user's cache, or made now and kept.
+    """Return the first items of each row of a family from the user's cache. When they are not
+    there, make and store them.
 
-    Items of the whole family begin with those of any part of it, so they stand for them.
+    The items of a smaller number are the first ones of a larger number, so a stored larger set is
+    used as well.
 
     Raises as `make`.
     """

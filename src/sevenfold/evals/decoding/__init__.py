@@ -1,1 +1,1 @@
-"""Answers, log-likelihoods and bits per byte of a sealed model."""
+"""Compute answers, log-likelihoods and bits per byte of a sealed model."""

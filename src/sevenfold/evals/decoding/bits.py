@@ -1,8 +1,9 @@
-"""Bits per byte of texts, exact for the integer model, and of the FP32 weights on the same windows.
+"""Measure bits per byte of texts, exactly for the integer model, and for the FP32 weights on the
+same windows.
 
-A text is encoded behind the id that separates documents, or begins a text, and cut into windows of
-the model's context. Windows overlap by one id, so each id is predicted once, from those before it in
-its window alone. A figure by position says what the beginning of a window costs.
+The ids of a text begin with the id that separates documents or begins a text. They are cut into
+windows of the model's context. Windows overlap by one id, so each id is predicted once, from the
+ids before it in its window. The figures by position show what the beginning of a window costs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sevenfold.evals.scoring.statistics import DIGITS, Z_95
 from sevenfold.evals.tasks.cards import Item
 
 RULE = "windows that overlap by one id; each id is predicted from those before it in its window"
-# The first positions of the groups by position.
+# The first position of each group by position.
 POSITIONS = (0, 16, 64, 256, 1024)
 GROUPS = ("domain", "language", "licence")
 WINDOWS_AT_ONCE = 4
@@ -36,20 +37,22 @@ _LN2 = math.log(2.0)
 
 
 class TokenScorer(Protocol):
-    """A model as this module uses it."""
+    """The interface of a model for this module."""
 
     def __call__(self, windows: Sequence[Ints]) -> list[NDArray[np.float64] | Ints]:
-        """Return the log-probability of each id of each window but the first, in units of 2^-32."""
+        """Return the log-probability of each id of each window except the first id, in units of
+        2^-32.
+        """
 
 
 def windows_of(ids: Sequence[int], context: int) -> list[Ints]:
-    """Return the windows of a text: at most context + 1 ids each."""
+    """Return the windows of a text, each of at most context + 1 ids."""
     starts = range(0, max(len(ids) - 1, 1), context)
     return [np.array(ids[start : start + context + 1], np.int64) for start in starts]
 
 
 def integer_scorer(decoder: EvaluationDecoder) -> TokenScorer:
-    """Return the sealed model."""
+    """Return a scorer of the sealed model."""
 
     def score(windows: Sequence[Ints]) -> list[NDArray[np.float64] | Ints]:
         sessions = [decoder.model.engine.session() for _ in windows]
@@ -64,8 +67,8 @@ def integer_scorer(decoder: EvaluationDecoder) -> TokenScorer:
 
 
 def float_scorer(decoder: EvaluationDecoder, run: Path) -> TokenScorer | None:
-    """Return the FP32 weights that the sealed model was made of, from its run; None where another
-    model, or none, is there.
+    """Return a scorer of the FP32 weights of the sealed model, from its run. Return None when the
+    run has no weights or those of another model.
 
     Raises:
         StorageError: the weights or the recipe cannot be read.
@@ -134,12 +137,12 @@ def _add(
         ids = window[1:][edge:end]
         sums[i][0] += len(part)
         sums[i][1] += sum(len(decoder.tokenizer.token_bytes(int(token))) for token in ids)
-        # Exact for integers; of floats the nearest integer.
+        # This is exact for integers; floats are rounded to the nearest integer.
         sums[i][2] += int(part.sum()) if part.dtype.kind == "i" else round(float(part.sum()))
 
 
 def _groups(items: Sequence[Item], rows: Mapping[str, Json]) -> Iterator[tuple[str, list[list[int]]]]:
-    """Yield the name of each figure, with [bytes, log-probability] of its texts."""
+    """Yield the name of each figure, with [bytes, log-probability] for each of its texts."""
     whole = {item.id: [sum(part[k] for part in rows[item.id]["sums"]) for k in (1, 2)] for item in items}
     yield "bits_per_byte", list(whole.values())
     for group in GROUPS:
@@ -154,7 +157,7 @@ def _groups(items: Sequence[Item], rows: Mapping[str, Json]) -> Iterator[tuple[s
 
 
 def text_scores(items: Sequence[Item], rows: Mapping[str, Json]) -> list[Json]:
-    """Return bits per byte over all texts and by group, with an interval over texts of 95 %.
+    """Return bits per byte over all texts and by group, with a 95 % interval over the texts.
 
     The interval is that of a ratio of two sums: 1.96 standard errors of bits minus rate times bytes.
     """
@@ -176,5 +179,5 @@ def text_scores(items: Sequence[Item], rows: Mapping[str, Json]) -> list[Json]:
 
 
 def float_figures(items: Sequence[Item], rows: Mapping[str, Json]) -> dict[str, float]:
-    """Return the figures of the FP32 weights by name; their last digits are those of a machine."""
+    """Return the figures of the FP32 weights by name. Their last digits depend on the machine."""
     return {score["metric"]: score["value"] for score in text_scores(items, rows)}

@@ -1,8 +1,8 @@
-"""Answers and log-likelihoods of a sealed model, in batches of the engine.
+"""Compute answers and log-likelihoods of a sealed model in batches of the engine.
 
-Every result depends on its own prompt, the law and the model. Batches, prefixes that are shared and
-the backend change no bit (specs/arithmetic.md, specs/sampling.md, specs/likelihood.md). Each prompt
-passes the CM-1 gate, as any other call does.
+A result depends only on its prompt, the law and the model. Batches, shared prefixes and the backend
+change no bit (specs/arithmetic.md, specs/sampling.md, specs/likelihood.md). Each prompt passes the
+CM-1 gate, as in every other use of a model.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from sevenfold.recipe.schema import FIM_TOKENS
 from sevenfold.tokenizer.chat.template import tuned_template
 
 TRUNCATIONS = ("none", "left")
-# Tokens between two looks at the stop texts.
+# The number of tokens between two checks of the stop texts.
 BLOCK_TOKENS = 16
-# Rows of logits that are held at once.
+# The rows of logits that are in memory at once.
 MAX_ROWS = 4096
 
 
@@ -42,7 +42,9 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Likelihood:
-    """Log-probability of a continuation, in units of 2^-32; whether greedy decoding would give it."""
+    """The log-probability of a continuation, in units of 2^-32, and whether greedy decoding would
+    give it.
+    """
 
     total: int
     n_tokens: int
@@ -51,7 +53,7 @@ class Likelihood:
 
 @dataclass(kw_only=True)
 class _Group:
-    """The answers of an item; its gate is open until the last of them ended."""
+    """The answers of an item. Its gate is open until the last of them has ended."""
 
     item: Item
     answers: list[Answer | None]
@@ -61,7 +63,7 @@ class _Group:
 
 @dataclass(kw_only=True)
 class _Running:
-    """A continuation on its way."""
+    """A continuation in progress."""
 
     group: _Group
     session: Any
@@ -75,7 +77,9 @@ class _Running:
 
 
 def item_seed(law: DecodingLaw, item_id: str) -> DecodingLaw:
-    """Return the law with a seed for this item, so that equal positions of two items share no draw."""
+    """Return the law with a seed for this item, so that two items have different draws at equal
+    positions.
+    """
     if law.is_greedy:
         return law
     seed = int(digest("sevenfold/eval-seed/1", str(law.seed), item_id)[:16], 16)
@@ -83,11 +87,11 @@ def item_seed(law: DecodingLaw, item_id: str) -> DecodingLaw:
 
 
 class EvaluationDecoder:
-    """A model as the harness uses it.
+    """A sealed model with the functions that evaluations need.
 
     Args:
         batch: sequences in one call of the engine.
-        truncation: what is done with a prompt that the context does not hold: `none` refuses it,
+        truncation: the treatment of a prompt that does not fit the context. `none` refuses it, and
             `left` drops ids from its left.
     """
 
@@ -99,22 +103,23 @@ class EvaluationDecoder:
         self.model, self.batch, self.truncation = model, batch, truncation
         self.tokenizer = model.tokenizer
         identity = model.artifact.provenance.get("identity")
-        # A form that this version does not have is refused: prompts are written in the known one.
+        # A form that this version does not know is refused here, because prompts are written in a
+        # known one.
         self.template = tuned_template(identity.get("facts") if isinstance(identity, dict) else None)
         self._can_fork = hasattr(model.engine.session(), "fork")
 
     def facts(self, law: DecodingLaw, n_samples: int) -> dict[str, object]:
-        """Return the decoding law of a run as JSON: with the model's root and the task's, all that
-        decides its outputs.
+        """Return the decoding law of a run as JSON. Together with the roots of model and task it
+        decides all outputs.
         """
         form = {"form": self.template.name} if self.template else {}
         return {**law.facts(), "samples": n_samples, "truncation": self.truncation, **form}
 
     def fitted(self, ids: list[int], needed: int, item: str) -> list[int]:
-        """Return the ids of a prompt that leave room for `needed` more.
+        """Return the ids of a prompt, cut so that `needed` more tokens fit.
 
         Raises:
-            GateError: they do not, and nothing may be dropped.
+            GateError: they do not fit, and nothing may be dropped.
         """
         most = self.model.context - needed
         if len(ids) <= most:
@@ -124,9 +129,11 @@ class EvaluationDecoder:
                 f"the prompt has {len(ids)} tokens and {needed} are to follow; "
                 f"the context has {self.model.context}",
                 where=item,
-                remedy="use a model of a longer context, a suite of shorter prompts, or --truncate left",
+                remedy=(
+                    "use a model with a longer context, a suite with shorter prompts, or --truncate left"
+                ),
             )
-        # What begins a text stays.
+        # The token that begins a text is kept.
         return [ids[0], *ids[len(ids) - most + 1 :]]
 
     def generate(
@@ -139,8 +146,8 @@ class EvaluationDecoder:
     ) -> Iterator[tuple[Item, list[Answer]]]:
         """Yield each item with its answers, in the order of the items.
 
-        An answer ends at a stop text, at a token that ends a text, after `max_tokens`, or where the
-        context ends.
+        An answer ends at a stop text, at a token that ends a text, after `max_tokens`, or at the
+        end of the context.
 
         Raises:
             GateError: a prompt is refused, or does not fit.
@@ -152,7 +159,7 @@ class EvaluationDecoder:
         n_yielded = 0
         try:
             while True:
-                # A sequence that ended makes room for the next at once.
+                # When a sequence has ended, the next one takes its place at once.
                 while not running or len(running) + n_samples <= self.batch:
                     number, item = next(waiting, (0, None))
                     if item is None:
@@ -178,7 +185,7 @@ class EvaluationDecoder:
                 group.stack.close()
 
     def _started(self, group: _Group, max_tokens: int, law: DecodingLaw, n_samples: int) -> list[_Running]:
-        """Return the sequences of an item, its prompt read once where sessions can fork."""
+        """Return the sequences of an item. Its prompt is read once when sessions can fork."""
         body = group.stack.enter_context(group.gate)
         if group.item.suffix:
             group.stack.enter_context(Gate().call(group.item.suffix))
@@ -193,7 +200,8 @@ class EvaluationDecoder:
             if sample == 0:
                 session: Any = first
             else:
-                session = first.fork() if is_read else self.model.engine.session()  # type: ignore[attr-defined]  # asked for with hasattr
+                # type: ignore[attr-defined]  # checked with hasattr
+                session = first.fork() if is_read else self.model.engine.session()
             found.append(
                 _Running(
                     group=group,
@@ -208,11 +216,11 @@ class EvaluationDecoder:
         return found
 
     def prompt_of(self, item: Item, body: str) -> list[int]:
-        """Return the ids of a prompt, its text as the gate gave it; of a fill-in-middle prompt its
-        parts behind their marks, in the order of the item.
+        """Return the ids of a prompt that has passed the gate. In a fill-in-middle prompt the parts
+        follow their markers, in the order of the item.
 
         Raises:
-            UsageError: the vocabulary has no marks.
+            UsageError: the vocabulary has no such markers.
         """
         if not item.order:
             return prompt_ids(self.tokenizer, body)
@@ -231,7 +239,7 @@ class EvaluationDecoder:
         return [i for part in item.order for i in parts[part]]
 
     def _is_over(self, one: _Running) -> bool:
-        """Return whether a sequence ended; keep its answer then, and free what it held."""
+        """Return whether a sequence has ended. If so, store its answer and free its session."""
         if not one.ended:
             return False
         one.session.close()
@@ -242,7 +250,7 @@ class EvaluationDecoder:
         return True
 
     def _advance(self, running: list[_Running], law: DecodingLaw) -> None:
-        """Add up to BLOCK_TOKENS tokens to each; one where tokens are drawn."""
+        """Add up to BLOCK_TOKENS tokens to each sequence; only one when tokens are drawn."""
         engine = self.model.engine
         if law.is_greedy and hasattr(engine, "decode_batch"):
             ends = self.tokenizer.roles.ends
@@ -267,7 +275,7 @@ class EvaluationDecoder:
             one.position += 1
 
     def _rows(self, running: list[_Running]) -> list[Ints]:
-        """Return the logits after what waits of each, and append it."""
+        """Append the pending ids of each sequence, and return the logits after them."""
         calls = [(one.session, np.array(one.pending, np.int64)) for one in running]
         engine = self.model.engine
         if hasattr(engine, "forward_batch"):
@@ -275,7 +283,9 @@ class EvaluationDecoder:
         return [session.forward(ids, last_only=True)[0] for session, ids in calls]
 
     def _look(self, one: _Running, stops: list[bytes], max_tokens: int) -> None:
-        """End a continuation at the first of what ends it."""
+        """End a continuation at its first stop text, at the token that ends a text, or at its
+        limit.
+        """
         ends = self.tokenizer.roles.ends
         for n, token in enumerate(one.ids):
             if token in ends:
@@ -283,7 +293,8 @@ class EvaluationDecoder:
                 break
         text, cut = self.tokenizer.decode_bytes(one.ids), len(one.ids)
         if any(stop in text for stop in stops):
-            # Tokens up to the one that completes the first stop text, whatever the size of the block.
+            # Keep tokens up to the one that completes the first stop text, so that the block size
+            # changes nothing.
             n_bytes = 0
             for n, token in enumerate(one.ids):
                 n_bytes += len(self.tokenizer.token_bytes(token))
@@ -295,12 +306,12 @@ class EvaluationDecoder:
             one.ended = "length" if one.room == max_tokens else "context"
 
     def pair_ids(self, context: str, continuation: str, item: str) -> tuple[list[int], list[int]]:
-        """Return the ids of a context and of its continuation, by the rule of lm-eval: spaces at the
-        context's end belong to the continuation, both are encoded as one text, and cut where the
-        context alone ends.
+        """Return the ids of a context and of its continuation by the rule of lm-eval. Spaces at the
+        end of the context belong to the continuation. Both are encoded as one text, which is cut at
+        the length of the encoded context.
 
         Raises:
-            UsageError: nothing is left of the continuation, because a token crosses the border.
+            UsageError: no token is left of the continuation, because a token crosses the border.
         """
         n_spaces = len(context) - len(context.rstrip())
         if n_spaces:
@@ -339,9 +350,9 @@ class EvaluationDecoder:
                     raise GateError(
                         f"a choice has {len(choice)} tokens; the context has {self.model.context}",
                         where=item.id,
-                        remedy="use a model of a longer context",
+                        remedy="use a model with a longer context",
                     )
-                # The last id of a choice is never read.
+                # The engine never reads the last id of a choice.
                 rows.append((self.fitted(context, len(choice) - 1, item.id), choice))
             found = []
             for start in range(0, len(rows), self.batch):
@@ -351,7 +362,7 @@ class EvaluationDecoder:
     def likelihoods_of_ids(
         self, rows: Sequence[tuple[list[int], list[int]]], text: str, name: str
     ) -> list[Likelihood]:
-        """Return the log-likelihood of ids after ids, for texts that are scored in windows.
+        """Return the log-likelihood of ids after other ids, for texts that are scored in windows.
 
         Raises:
             GateError: the text is refused, or a row does not fit the context.
@@ -395,7 +406,9 @@ class EvaluationDecoder:
 
 
 class _Prefix:
-    """The ids that were read last, so that a context with the same beginning is not read again."""
+    """The ids that were read last, kept so that the beginning of the next context is not read
+    again.
+    """
 
     def __init__(self, decoder: EvaluationDecoder) -> None:
         self._engine, self._can_fork = decoder.model.engine, decoder._can_fork
@@ -407,7 +420,7 @@ class _Prefix:
         self._session.close()
 
     def after(self, ids: list[int]) -> Any:
-        """Return a session that has read `ids`, for the caller to close."""
+        """Return a session that has read `ids`. The caller closes it."""
         if not self._can_fork:
             session: Any = self._engine.session()
             if ids:

@@ -1,7 +1,7 @@
-"""Why answers failed, in classes: a taxonomy over the reasons of verdicts.
+"""Classify why answers failed, by the reasons of their verdicts.
 
-A reason is what the judge, the sandbox or a grader says. The first class whose pattern it matches is
-its class, so the order of the table counts.
+The judge, the sandbox or a grader writes a reason. Its class is the first one whose pattern
+matches, so the order of the table matters.
 """
 
 from __future__ import annotations

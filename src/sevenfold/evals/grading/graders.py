@@ -1,7 +1,7 @@
-"""Extraction rules, and graders: from an answer's text to a verdict.
+"""Turn the text of an answer into a verdict by an extraction rule and a grader.
 
-A rule of extraction is pure and has a name in the card. Graders that compare texts decide here;
-graders of programs make a task for the sandbox.
+An extraction rule is a pure function with a name in the card. Graders that compare texts decide in
+this process. Graders of programs make a task for the sandbox.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sevenfold.sandbox.grading import GradingVerdict, PythonTests, executor_fact
 
 PASS, FAIL = "pass", "fail"
 # The slowest reference solution (MBPP/123) takes 1.5 s on a Zen 5 and 4 s on a busy server of 2.3 GHz.
-# With less room the verdict would depend on the machine.
+# With a lower limit the verdict would depend on the machine.
 LIMITS = ProcessLimits(processor_seconds=12)
 MAX_PARSE_LINES = 400
 _STRICT = re.compile(r"#### (-?[0-9.,]+)")
@@ -38,7 +38,9 @@ def _completion(_item: Item, text: str) -> str:
 
 
 def _parsing_prefix(item: Item, text: str) -> str:
-    """Return the longest prefix of lines with which the prompt is a program; the text if none is."""
+    """Return the longest prefix of lines with which the prompt is a program. Return the text if
+    there is none.
+    """
     lines = text.splitlines(keepends=True)[:MAX_PARSE_LINES]
     for n in range(len(lines), 0, -1):
         candidate = "".join(lines[:n])
@@ -64,7 +66,9 @@ def _flexible(_item: Item, text: str) -> str:
 
 
 def boxed(text: str) -> str:
-    r"""Return what the last \boxed{...} of a text holds; else what follows the last "answer is"."""
+    r"""Return the content of the last \boxed{...} of a text, or else what follows the last "answer
+    is".
+    """
     start = text.rfind(r"\boxed{")
     if start < 0:
         _, found, rest = text.rpartition("answer is")
@@ -94,7 +98,9 @@ def plain_number(text: str) -> str:
 
 
 def plain_math(text: str) -> str:
-    """Return a formula in the form that is compared: layout and units of no meaning are left out."""
+    """Return a formula in the form in which formulas are compared, without layout and units that
+    carry no meaning.
+    """
     for old, new in (
         ("\\left", ""), ("\\right", ""), ("\\!", ""), ("\\,", ""), ("\\ ", ""), ("\\;", ""), ("$", ""),
         ("^\\circ", ""),
@@ -120,20 +126,20 @@ def _grade_math(item: Item, found: str) -> GradingVerdict:
 
 
 def _judged(task: PythonTests) -> GradingVerdict:
-    """Return the verdict of the sandbox; without it for a text that is no program."""
+    """Return the verdict on a task. A text that is not a program needs no sandbox."""
     try:
         parsed(task.source)
     except SyntaxError as error:
         return GradingVerdict(verdict=FAIL, reason=f"import: {type(error).__name__}")
     except (ValueError, RecursionError, MemoryError):
-        # The interpreter of the sandbox says what this is.
+        # The interpreter of the sandbox decides about this text.
         pass
     return judge_python(task, LIMITS)
 
 
 def _check(item: Item, source: str) -> PythonTests:
     name = str(item.target["entry_point"])
-    # What the task defines itself: helpers above the function, and the function's own head.
+    # The parts that the task defines: helpers above the function, and the head of the function.
     prelude = str(item.target.get("prelude", item.target["prompt"])) + "    pass\n"
     return PythonTests(
         source=source, prelude=prelude, tests=str(item.target["test"]), functions=(name,), check=name
@@ -145,14 +151,14 @@ def _grade_humaneval(item: Item, found: str) -> GradingVerdict:
 
 
 def _grade_infilling(item: Item, found: str) -> GradingVerdict:
-    # A line was asked for: its end stands behind it.
+    # The prompt asks for one line, so a newline follows it.
     return _grade_middle(item, f"{found}\n")
 
 
 def _grade_middle(item: Item, found: str) -> GradingVerdict:
     target = item.target
     source = f"{target['prompt']}{found}{target['suffix']}"
-    # The whole of the task's helpers stands before the entry point's own head.
+    # All helpers of the task come before the head of the entry point.
     head = str(target["prompt"])
     place = head.rfind(f"def {target['entry_point']}(")
     end = head.find('"""', head.find('"""', place) + 3)
@@ -190,7 +196,7 @@ GRADERS: dict[str, Callable[[Item, str], GradingVerdict]] = {
     **band.WORKER,
     **band.OTHERS,
 }
-# Graders that execute programs under bubblewrap, with the languages that they need.
+# The graders that execute programs under bubblewrap, with the languages that they need.
 EXECUTES = {
     "humaneval": ("python",), "infilling": ("python",), "infilling-multi": ("python",),
     "mbpp": ("python",), "rust": ("rust",),
@@ -199,19 +205,19 @@ EXECUTES = {
 
 
 def is_of_programs(grade: str) -> bool:
-    """Return whether a grader decides over programs."""
+    """Return whether a grader grades programs."""
     return grade in EXECUTES or grade in band.WORKER
 
 
 def executor(grade: str) -> Json:
-    """Return what decides verdicts besides the sample; None where nothing is executed."""
+    """Return the facts that decide verdicts besides the sample; None when nothing is executed."""
     if grade in band.WORKER:
         return execution.facts()
     return executor_facts(LIMITS, EXECUTES[grade]) if grade in EXECUTES else None
 
 
 def check_executor(grade: str) -> None:
-    """Prove that a grader can execute programs here. Raises SandboxError."""
+    """Check that a grader can execute programs here. Raises SandboxError."""
     if grade in band.WORKER:
         execution.check()
     elif grade in EXECUTES:
@@ -219,7 +225,7 @@ def check_executor(grade: str) -> None:
 
 
 def judge_program(card: Card, item: Item, program: str) -> GradingVerdict:
-    """Return the verdict of the hidden tests over a whole program, its prompt included.
+    """Return the verdict of the hidden tests on a whole program, which includes its prompt.
 
     Raises:
         SandboxError: programs cannot be confined here.
@@ -228,7 +234,7 @@ def judge_program(card: Card, item: Item, program: str) -> GradingVerdict:
 
 
 def judge(card: Card, item: Item, text: str, rule: str) -> tuple[str, GradingVerdict]:
-    """Return what a rule extracts of an answer's text, and the verdict over it.
+    """Return the part of an answer that a rule extracts, and the verdict on it.
 
     Raises:
         SandboxError: programs cannot be confined here.

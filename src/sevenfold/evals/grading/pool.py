@@ -1,7 +1,7 @@
-"""Verdicts while answers are still decoded: threads that grade, and a journal for each rule.
+"""Grade answers in threads while others are still decoded, with a journal for each rule.
 
-The engine and the sandbox leave the interpreter's lock, so an item is executed while the next one is
-decoded.
+The engine and the sandbox release the interpreter's lock, so an item is executed while the next one
+is decoded.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from sevenfold.sandbox.grading import GradingVerdict
 
 
 class VerdictPool:
-    """Grades the answers of a task under each rule of extraction. Use it as a context.
+    """Grades the answers of a task under each extraction rule. Use it as a context manager.
 
-    Verdicts are kept under the rule and the executor; what the machine failed is tried again.
+    Verdicts are stored by rule and executor. A sample that the machine failed is tried again.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class VerdictPool:
             journal.close()
 
     def submit(self, item: Item, texts: Sequence[str]) -> None:
-        """Have the answers of an item graded under each rule under which they were not."""
+        """Grade the answers of an item under each rule under which they are not graded yet."""
         for rule, journal in self._journals.items():
             row = journal.rows.get(item.id)
             if row is None or any(sample[1] == "none" for sample in row["samples"]):
@@ -57,8 +57,8 @@ class VerdictPool:
         self._keep([future for future in self._waiting if future.done()])
 
     def finish(self) -> dict[str, dict[str, Json]]:
-        """Wait for the rest; return [extracted, verdict, reason, seconds] of each sample of each item,
-        by rule.
+        """Wait for the remaining verdicts. Return [extracted, verdict, reason, seconds] of each
+        sample of each item, by rule.
 
         Raises:
             SandboxError: programs cannot be confined here.
@@ -82,7 +82,7 @@ class VerdictPool:
             self._journals[rule].add(found)
 
     def _grade(self, item: Item, texts: Sequence[str], rule: str) -> Json:
-        """Return the row of an item; equal answers are executed once."""
+        """Return the row of an item. Equal answers are executed once."""
         known: dict[str, list[Json]] = {}
         for text in texts:
             if text not in known:

@@ -1,9 +1,10 @@
-"""Rust samples, graded outside of their process.
+"""Grade Rust samples outside of their process.
 
-The tests of MultiPL-E are `assert_eq!(candidate(...), expected)` in a `main` beside the sample, where
-a sample could end the process with success. So the asserts are taken apart: a program with the
-sample prints the value of each call, a program without it prints each expected value, and the two
-outputs are compared here. A value is printed by a trait of ours, in one form for equal values.
+The tests of MultiPL-E are `assert_eq!(candidate(...), expected)` in the `main` of the sample's
+program. There a sample could end the process with success. The asserts are therefore split: a
+program with the sample prints the value of each call, a program without it prints each expected
+value, and the two outputs are compared here. A trait of ours prints values, and equal values have
+the same text.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def _imports(prompt: str) -> str:
 
 @lru_cache(maxsize=512)
 def expected_values(prompt: str, tests: str) -> tuple[str, ...] | None:
-    """Return what the expected values of a task print as; None when they do not build.
+    """Return the printed expected values of a task; None when they do not compile.
 
     Raises:
         SandboxError, UsageError: it cannot be executed here.
@@ -82,7 +83,7 @@ def expected_values(prompt: str, tests: str) -> tuple[str, ...] | None:
 
 
 def judge_rust(prompt: str, completion: str, tests: str) -> GradingVerdict:
-    """Return the verdict over a sample: each call gives the expected value.
+    """Return the verdict on a sample. It passes when each call returns the expected value.
 
     Raises:
         SandboxError, UsageError: it cannot be executed here.

@@ -1,1 +1,1 @@
-"""Answers that are chosen or mended by executing them."""
+"""Choose or repair answers by executing them."""

@@ -1,8 +1,8 @@
-"""Execution guidance (C10): of several samples the first that passes the tests which the prompt shows.
+"""Execution guidance (C10): choose the first of several samples that passes the tests in the prompt.
 
-The tests that a prompt shows are its own examples: calls with their values in a docstring, or asserts.
-The hidden tests decide the score and choose nothing, so guidance is what a user with the same prompt
-could have. Without a sample that passes, or without an example, the first sample is the answer.
+The tests in a prompt are its examples: calls with their values in a docstring, or asserts. The
+hidden tests decide the score but choose nothing, so a user with the same prompt could do the same.
+When no sample passes, or the prompt has no example, the first sample is the answer.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from sevenfold.evals.scoring import statistics
 from sevenfold.evals.tasks.cards import Card, Item
 from sevenfold.sandbox.grading import PythonTests, judge_python
 
-# Graders of Python programs whose prompts show tests.
+# The graders of Python programs whose prompts contain tests.
 GUIDED = ("humaneval", "mbpp")
 _QUOTES = re.compile("\"{3}|'{3}")
 
 
 def visible_tests(item: Item) -> list[str]:
-    """Return the tests that the prompt shows, as asserts."""
+    """Return the tests in the prompt as asserts."""
     if "tests" in item.target:
         return [test for test in item.target["tests"] if test in item.prompt]
     name, found = str(item.target["entry_point"]), []
     try:
-        # The value of the last example ends where the docstring does.
+        # The value of the last example ends with the docstring.
         examples = doctest.DocTestParser().get_examples(_QUOTES.sub("\n\n", item.prompt))
     except ValueError:
         return []
@@ -47,7 +47,7 @@ def visible_tests(item: Item) -> list[str]:
 
 
 def choose(card: Card, item: Item, texts: Sequence[str], rule: str) -> list[int]:
-    """Return [the sample that is the answer, samples that were executed].
+    """Return [the index of the chosen sample, the number of executed samples].
 
     Raises:
         SandboxError: programs cannot be confined here.
@@ -73,7 +73,8 @@ def choose(card: Card, item: Item, texts: Sequence[str], rule: str) -> list[int]
 def guided_score(
     items: Sequence[Item], verdicts: Mapping[str, Json], chosen: Mapping[str, Sequence[int]], rule: str
 ) -> Json:
-    """Return pass@1 of the chosen samples, the budget's use, and how many first failures were mended.
+    """Return pass@1 of the chosen samples, the use of the budget, and how many failures of first
+    samples were repaired.
 
     `verdicts` are those of the hidden tests.
     """

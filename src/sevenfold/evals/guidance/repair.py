@@ -1,8 +1,8 @@
-"""Rounds of repair (C10): run the tests of the prompt, say what failed, take a patch, run again.
+"""Rounds of repair (C10): run the tests in the prompt, report what failed, apply a patch, run again.
 
-The model is asked in the form of the corpus for repairs and answers with a unified diff. The hidden
-tests decide the score and are never shown. A round is a greedy answer for each program that still
-fails; a patch that does not apply leaves its program as it was.
+The prompt has the form of the repairs in the corpus, and the model answers with a unified diff. The
+hidden tests decide the score and are never shown. A round is a greedy answer for each program that
+still fails. A patch that does not apply leaves its program unchanged.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ MAX_PATCH_TOKENS = 256
 _STOPS = ("\n### ",)
 _SHOWN = re.compile(r"(\d+) (raises|returns) (.*)", re.DOTALL)
 _PROMPT = "### Instruction:\nA test fails. Give a patch. {said}\n\n```python\n{program}```\n\n### Response:\n"
-# Each test of the prompt names itself and what it saw in the type of what it raises.
+# Each test in the prompt reports its number and its result in the name of the exception that it
+# raises.
 _TEST = """
 try:
     seen = {call}
@@ -44,7 +45,7 @@ if not seen == {wanted}:
 
 @dataclass(kw_only=True)
 class Mending:
-    """A program on its way through the rounds; `classes` are those of its failures."""
+    """A program in the rounds of repair. `classes` are those of its failures."""
 
     item: Item
     program: str
@@ -55,7 +56,7 @@ class Mending:
 
 
 def shown_pairs(item: Item) -> list[tuple[str, str]]:
-    """Return (call, expected value) of each test that the prompt shows as an equality."""
+    """Return (call, expected value) of each test in the prompt that is an equality."""
     found = []
     for test in visible_tests(item):
         try:
@@ -70,14 +71,15 @@ def shown_pairs(item: Item) -> list[tuple[str, str]]:
 
 
 def program_of(item: Item, answer: str) -> str:
-    """Return the program that an answer makes of its prompt."""
+    """Return the program of a prompt and an answer."""
     return answer if "tests" in item.target else item.prompt + answer
 
 
 def run_shown(
     one: Mending, judge: Callable[[PythonTests], GradingVerdict] = lambda t: judge_python(t, graders.LIMITS)
 ) -> bool:
-    """Return whether a program passes the tests of its prompt; keep what is said of it, and its class.
+    """Return whether a program passes the tests in its prompt. Store the report and the class of a
+    failure.
 
     Raises:
         SandboxError: programs cannot be confined here.
@@ -108,8 +110,8 @@ def run_shown(
 
 
 def patched(program: str, answer: str) -> str | None:
-    """Return a program with the diff of an answer applied; None where none applies, or none changes
-    it.
+    """Apply the diff of an answer to a program and return it. Return None when the diff does not
+    apply or changes nothing.
     """
     diff = fenced(graders.cut(answer, _STOPS))
     if not diff.startswith("--- "):
@@ -127,10 +129,10 @@ def repair(
     """Return the programs of some items after at most `n_rounds` rounds.
 
     Args:
-        answers: the first answer of each item, as its rule of extraction gave it.
+        answers: the first answer of each item, as its extraction rule returned it.
 
     Raises:
-        SandboxError, GateError: as the sandbox and the decoder.
+        SandboxError, GateError: what the sandbox and the decoder raise.
     """
     found = [
         Mending(item=item, program=program_of(item, answers[item.id]), tests=shown_pairs(item))
@@ -158,7 +160,7 @@ def _prompt(one: Mending) -> str:
 
 
 def _fits(decoder: EvaluationDecoder, item: Item) -> bool:
-    """Return whether a prompt leaves room for a patch; one that does not is no round."""
+    """Return whether a prompt leaves room for a patch. Without room the program has no round."""
     return len(decoder.tokenizer.encode(item.prompt)) + 1 < decoder.model.context
 
 
@@ -170,9 +172,9 @@ def repaired(
     rule: str,
     n_rounds: int,
 ) -> tuple[dict[str, Json], Json]:
-    """Return what became of the first answer of each item, and the score.
+    """Return the outcome of the first answer of each item, and the score.
 
-    `verdicts` are those of the hidden tests; a program that a round changed is judged by them again.
+    `verdicts` are those of the hidden tests. They judge a program again after a round changed it.
 
     Raises:
         SandboxError, GateError: as `repair`.
@@ -197,7 +199,9 @@ def repaired(
 def repair_score(
     mended: Sequence[Mending], first: Mapping[str, bool], passed: Mapping[str, bool], rule: str
 ) -> Json:
-    """Return pass@1 after the rounds, the budget's use, and the classes of what failed on the way."""
+    """Return pass@1 after the rounds, the use of the budget, and the classes of all failures in the
+    rounds.
+    """
     shares = [Fraction(passed[one.item.id]) for one in mended]
     failed = [passed[one.item.id] for one in mended if not first[one.item.id]]
     return {

@@ -1,1 +1,1 @@
-"""Exact shares, intervals, and scores."""
+"""Compute exact shares, intervals and scores."""

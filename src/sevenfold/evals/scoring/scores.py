@@ -1,4 +1,4 @@
-"""From outputs and verdicts to scores: exact shares, intervals, ties as 1/n."""
+"""Compute scores from outputs and verdicts: exact shares and intervals. A tie of n counts as 1/n."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from sevenfold.evals.grading.graders import is_of_programs, plain_number
 from sevenfold.evals.scoring import statistics
 from sevenfold.evals.tasks.cards import Card, Item
 
-# Self-consistency is asked for up to this many samples.
+# The largest number of samples for which self-consistency is computed.
 MAX_VOTERS = 5
 ENDS_BY_ITSELF = "ends_by_itself"
 
 
 def share_of(values: Sequence[Fraction], answer: int) -> tuple[Fraction, bool]:
-    """Return the share of an item that its right choice gets, and whether the best was tied: 1/n of
-    n tied best choices, 0 when it is not among them.
+    """Return the share of an item that its right choice gets, and whether the best choice was tied.
+    The share is 1/n when n choices are tied for the best, and 0 when the right one is not among
+    them.
     """
     best = max(values)
     tied = [i for i, value in enumerate(values) if value == best]
@@ -26,9 +27,9 @@ def share_of(values: Sequence[Fraction], answer: int) -> tuple[Fraction, bool]:
 
 
 def choice_scores(card: Card, items: Sequence[Item], rows: Mapping[str, Json]) -> list[Json]:
-    """Return acc, and acc_norm where the card asks for it (by characters, without the first space).
+    """Return acc, and acc_norm when the card has it (by characters, without the first space).
 
-    Items that belong to rows have a score for each row besides.
+    Items that belong to rows also have a score for each row.
     """
     scores = _choice_scores(card, items, rows)
     for row in dict.fromkeys(str(item.target["row"]) for item in items if "row" in item.target):
@@ -61,8 +62,8 @@ def sample_scores(
 ) -> list[Json]:
     """Return pass@k for programs, exact_match for texts, and the vote of several samples.
 
-    Items that belong to rows have a score for each row, with the number of its skeletons. `verdicts`
-    has, for each item, the list of [extracted, verdict, ..] of its samples.
+    Items that belong to rows also have a score for each row, with the number of its skeletons.
+    `verdicts` has, for each item, the list of [extracted, verdict, ..] of its samples.
 
     Raises:
         UsageError: a k above the number of samples.
@@ -109,13 +110,15 @@ def _scores(
 
 
 def _equal(item: Item, samples: Sequence[Sequence[Json]]) -> Fraction:
-    """Return the share of samples that are the text that was cut out, but for spaces around it."""
+    """Return the share of samples that equal the removed text, apart from surrounding spaces."""
     middle = str(item.target["middle"]).strip()
     return Fraction(sum(1 for row in samples if row[0].strip() == middle), len(samples))
 
 
 def _vote(samples: Sequence[Sequence[Json]]) -> tuple[Fraction, bool]:
-    """Return the share of the most frequent answer that is right, 1/n of n tied ones."""
+    """Return 1 when the most frequent answer is right and 0 when it is wrong; 1/n when n answers
+    are tied and one is right.
+    """
     votes = Counter(plain_number(row[0]) for row in samples if row[0])
     if not votes:
         return Fraction(0), False
@@ -126,10 +129,10 @@ def _vote(samples: Sequence[Sequence[Json]]) -> tuple[Fraction, bool]:
 
 
 def ending_scores(items: Sequence[Item], outputs: Mapping[str, Json]) -> list[Json]:
-    """Return the share of answers that the model ended itself, by the token that ends a text.
+    """Return the share of answers that the model ended itself with the token that ends a text.
 
-    A stop text of the card, the limit of the card and the end of the context are no end of the model.
-    Items that belong to rows have a share for each row.
+    A stop text of the card, the limit of the card and the end of the context do not count. Items
+    that belong to rows also have a share for each row.
     """
     rows = list(dict.fromkeys(str(item.target.get("row", "")) for item in items))
     scores: list[Json] = []

@@ -1,4 +1,4 @@
-"""Intervals and unbiased estimates, exact until the last division."""
+"""Compute intervals and unbiased estimates, exactly up to the last division."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from fractions import Fraction
 
 from sevenfold.core.errors import UsageError
 
-# Of the normal distribution, for 95 % between both ends.
+# The quantile of the normal distribution for a two-sided 95 % interval.
 Z_95 = 1.959963984540054
 DIGITS = 6
 
 
 def wilson(share: Fraction | float, n: int) -> tuple[float, float]:
-    """Return the Wilson interval of a share of `n` trials, 95 %, rounded to six digits.
+    """Return the 95 % Wilson interval of a share of `n` trials, rounded to six digits.
 
     Source: Wilson, "Probable inference, the law of succession" (1927). (0, 1) for n = 0.
     """
@@ -37,7 +37,7 @@ def pass_at_k(n: int, c: int, k: int) -> Fraction:
     Source: Chen and others, "Evaluating Large Language Models Trained on Code" (2021).
 
     Raises:
-        UsageError: fewer samples than k; the estimate does not exist then.
+        UsageError: there are fewer samples than k, so the estimate does not exist.
     """
     if not 1 <= k <= n:
         raise UsageError(
@@ -47,15 +47,17 @@ def pass_at_k(n: int, c: int, k: int) -> Fraction:
 
 
 def mean(values: Sequence[Fraction | int]) -> Fraction:
-    """Return the exact mean; 0 of none."""
+    """Return the exact mean; 0 for no values."""
     return Fraction(sum(values, Fraction(0)), len(values)) if values else Fraction(0)
 
 
 def figure(share: Fraction, n: int, n_units: int | None = None) -> dict[str, object]:
-    """Return a share as a score shows it: value, exact form, n, interval, and the bound when it is 0.
+    """Return a share in the form of a score: value, exact fraction, n, interval, and the upper
+    bound when it is 0.
 
     Args:
-        n_units: trials that are independent, when they are fewer than n (items, each sampled often).
+        n_units: the number of independent trials, when they are fewer than n (items that are each
+            sampled several times).
     """
     units = n if n_units is None else n_units
     low, high = wilson(share, units)

@@ -1,1 +1,1 @@
-"""Protocol cards, pinned data, and the items that they make."""
+"""Define protocol cards and pinned data, and make their items."""

@@ -1,5 +1,5 @@
-"""From the rows of a set to items: one function for each form of prompt. Prompts follow the sources
-that the cards name, byte for byte.
+"""Make items from the rows of a set, with one function for each form of prompt. Prompts equal those
+of the sources that the cards name, byte for byte.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LETTERS = "ABCD"
 MBPP_TEST = range(11, 511)
 MBPP_SHOTS = (2, 3, 4)
 GSM8K_SHOTS = 5
-# Of multi-line infilling.
+# The bounds of multi-line infilling.
 SPANS_PER_TASK = 4
 
 
@@ -37,14 +37,14 @@ def _leaks_of_code(row: Json) -> dict[str, Any]:
 
 
 def humaneval(files: Files) -> Iterator[Item]:
-    """Yield HumanEval: the prompt as it is."""
+    """Yield HumanEval with its prompts unchanged."""
     for row in json_lines(_only(files)):
         target = {key: row[key] for key in ("prompt", "test", "entry_point")}
         yield Item(id=row["task_id"], prompt=plain(row["prompt"]), target=target, **_leaks_of_code(row))
 
 
 def infilling(files: Files) -> Iterator[Item]:
-    """Yield single-line infilling: what stands before the line is the prompt."""
+    """Yield single-line infilling. The prompt is the text before the line."""
     for row in json_lines(_only(files)):
         target = {key: row[key] for key in ("prompt", "suffix", "test", "entry_point")}
         yield Item(id=row["task_id"], prompt=plain(row["prompt"]), target=target, **_leaks_of_code(row))
@@ -62,7 +62,9 @@ def _filled(order: str) -> Callable[[Files], Iterator[Item]]:
 
 
 def _spans(row: Json) -> list[tuple[int, int]]:
-    """Return up to SPANS_PER_TASK spans of two or more lines of a solution that leave a line."""
+    """Return up to SPANS_PER_TASK spans of at least two lines of a solution, each without at least
+    one line.
+    """
     n = len(row["canonical_solution"].splitlines())
     spans = [(a, b) for a in range(n) for b in range(a + 2, n + 1) if b - a < n]
     name = str(row["task_id"])
@@ -119,7 +121,7 @@ def _mbpp_question(row: Json) -> str:
 
 
 def mbpp_3shot(files: Files) -> Iterator[Item]:
-    """Yield MBPP with three examples, all asserts shown."""
+    """Yield MBPP with three examples and all asserts."""
     rows = _mbpp_rows(files)
     shots = "".join(f"{_mbpp_question(rows[i])}{rows[i]['code']}\n[DONE]\n\n" for i in MBPP_SHOTS)
     for i in MBPP_TEST:
@@ -138,7 +140,7 @@ def mbpp_0shot(files: Files) -> Iterator[Item]:
 
 
 def gsm8k(files: Files) -> Iterator[Item]:
-    """Yield GSM8K behind five worked examples."""
+    """Yield GSM8K after five worked examples."""
     train, test = (json_lines(files[f"gsm8k/{part}.jsonl"]) for part in ("train", "test"))
     shots = "".join(
         f"Question: {row['question']}\nAnswer: {row['answer']}\n\n" for row in islice(train, GSM8K_SHOTS)
@@ -150,7 +152,9 @@ def gsm8k(files: Files) -> Iterator[Item]:
 
 
 def gsm8k_0shot(files: Files) -> Iterator[Item]:
-    """Yield GSM8K without examples, as instructions of the corpus: a context of 512 holds them."""
+    """Yield GSM8K without examples, in the form of the corpus' instructions. They fit a context of
+    512.
+    """
     for i, row in enumerate(json_lines(files["gsm8k/test.jsonl"])):
         prompt = f"### Instruction:\n{row['question']}\n\n### Response:\n"
         texts = (row["question"], row["answer"])
@@ -196,7 +200,7 @@ def _choice(name: str, prompt: str, choices: tuple[str, ...], answer: int, text:
 
 
 def mmlu_letters(files: Files) -> Iterator[Item]:
-    """Yield MMLU with five examples; the choices are the letters."""
+    """Yield MMLU with five examples. The choices are the letters."""
     for subject, i, row, dev in _mmlu(files):
         named = subject.replace("_", " ")
         head = f"The following are multiple choice questions (with answers) about {named}.\n\n"
@@ -206,7 +210,7 @@ def mmlu_letters(files: Files) -> Iterator[Item]:
 
 
 def mmlu_cloze(files: Files) -> Iterator[Item]:
-    """Yield MMLU without examples; the choices are their texts."""
+    """Yield MMLU without examples. The choices are the texts."""
     for subject, i, row, _ in _mmlu(files):
         prompt = f"Question: {row[0].strip()}\nAnswer:"
         choices = tuple(plain(f" {text}") for text in row[1:5])
@@ -214,13 +218,13 @@ def mmlu_cloze(files: Files) -> Iterator[Item]:
 
 
 def _clean(text: str) -> str:
-    """Return a text of HellaSwag as its makers' harness reads it."""
+    """Return a text of HellaSwag, cleaned as in the harness of its authors."""
     text = text.strip().replace(" [title]", ". ")
     return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
 
 
 def hellaswag(files: Files) -> Iterator[Item]:
-    """Yield HellaSwag: contexts and endings, cleaned of marks in brackets."""
+    """Yield HellaSwag: contexts and endings without markers in brackets."""
     for i, (context, label, endings) in enumerate(six_lines(_only(files))):
         choices = tuple(plain(f" {_clean(ending)}") for ending in endings)
         text = f"{context} {endings[label]}"

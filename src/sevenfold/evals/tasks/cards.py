@@ -1,7 +1,7 @@
-"""Protocol cards, and the items that a card makes of a set.
+"""Define protocol cards, and the items that a card makes from a set.
 
-A card says everything that decides a score besides the model. The root of a task binds the card, the
-digest of the data, and the prompt and choices of each item.
+A card contains everything that decides a score besides the model. The root of a task binds the
+card, the digest of the data, and the prompt and choices of each item.
 """
 
 from __future__ import annotations
@@ -51,16 +51,17 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One question. `choices` are continuations that are scored; `target` is what the grader takes.
+    """One question. `choices` are continuations that are scored, and `target` is the input of the
+    grader.
 
-    `suffix` and `order` are of fill-in-middle: what follows the answer, and the order of the parts of
-    the prompt (prefix, suffix, middle: PSM or SPM; "" is no such prompt). The card says the order, and
-    the target has the suffix, so the root binds both.
+    `suffix` and `order` belong to fill-in-middle. `suffix` follows the answer. `order` is the order
+        of prefix, suffix and middle (PSM or SPM), or "" for another prompt. The card contains the
+        order and the target contains the suffix, so the root binds both.
 
-    `texts`, `program` and `beginning` are what is looked for in a corpus (`leaks`): texts in parts,
-    functions up to their names, and the beginning of a document as a whole; an item `is_of_corpus` if
-    a document has to begin so. They follow from the data, whose digest the root has, so the root of a
-    task does not repeat them.
+    `texts`, `program` and `beginning` are searched in a corpus (`leaks`): parts of texts, functions
+        up to their names, and the complete beginning of a document. An item `is_of_corpus` if a
+        document must have this beginning. They follow from the data, whose digest is in the root,
+        so the root of a task does not contain them.
     """
 
     id: str
@@ -77,7 +78,7 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A card and its items, with the root that binds them."""
+    """A card with its items and the root that binds them."""
 
     card: Card
     items: tuple[Item, ...]
@@ -100,7 +101,7 @@ def _card(name: str, row: Mapping[str, Json]) -> Card:
 
 
 def task_root(card: Card, items: Sequence[Item]) -> str:
-    """Return the digest of a card, the digest of its data and of every item."""
+    """Return the digest of a card, of the digest of its data, and of every item."""
     parts: list[bytes | str] = [
         canonical_json(card.facts()),
         sets()[card.set].digest if card.set in sets() else card.set,
@@ -112,5 +113,5 @@ def task_root(card: Card, items: Sequence[Item]) -> str:
 
 
 def run_key(model_root: str, task: str, law: Json) -> str:
-    """Return the key of the outputs of a run: model root, task root and decoding law, nothing else."""
+    """Return the key of the outputs of a run, from model root, task root and decoding law."""
     return digest("sevenfold/eval-key/1", model_root, task, canonical_json(law))

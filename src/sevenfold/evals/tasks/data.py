@@ -1,6 +1,6 @@
-"""Evaluation sets as pinned data: a directory that the user names, and a table of digests.
+"""Read evaluation sets from a directory of the user, and check them against a table of digests.
 
-Nothing is downloaded. A set whose bytes differ from the table is refused, because a score over other
+Nothing is downloaded. A set whose bytes differ from the table is refused, because a score on other
 data is another score.
 """
 
@@ -39,7 +39,7 @@ class EvaluationSet:
 
     @property
     def is_given(self) -> bool:
-        """Return whether its data may be had here; ARC-Challenge may not be redistributed."""
+        """Return whether its data may be used here. ARC-Challenge may not be redistributed."""
         return bool(self.files)
 
 
@@ -51,7 +51,8 @@ def sets() -> dict[str, EvaluationSet]:
 
 
 def data_directory(given: Path | None) -> Path:
-    """Return the directory of the sets: the given one, else `eval` below what SEVENFOLD_DATA names.
+    """Return the directory of the sets: the given one, else `eval` in the directory that
+    SEVENFOLD_DATA names.
 
     Raises:
         StorageError: neither is a directory.
@@ -68,7 +69,8 @@ def data_directory(given: Path | None) -> Path:
 
 
 def read_set(name: str, directory: Path) -> dict[str, bytes]:
-    """Return the files of a set, by their path below `directory`, proved by the table.
+    """Return the files of a set by their path below `directory`, after checking them against the
+    table.
 
     Raises:
         StorageError: a file is missing or altered.
@@ -79,7 +81,7 @@ def read_set(name: str, directory: Path) -> dict[str, bytes]:
         raise StorageError(
             f"the evaluation set {name} is not here ({row.licence})",
             where=str(directory / row.files),
-            remedy=f"get it from its makers ({row.origin})",
+            remedy=f"get it from its authors ({row.origin})",
         )
     found = {path.relative_to(directory).as_posix(): read_bytes(path) for path in paths}
     parts = [part for path, data in found.items() for part in (path, sha256(data))]
@@ -88,29 +90,31 @@ def read_set(name: str, directory: Path) -> dict[str, bytes]:
         raise StorageError(
             f"the evaluation set {name} is not the one of the table: {digest[:16]}, not {row.digest[:16]}",
             where=str(directory / row.files),
-            remedy="get the set again; a score over other data is another score",
+            remedy="get the set again, because a score on other data is another score",
         )
     return found
 
 
 def plain(text: str) -> str:
-    """Return a text of a set without control characters but TAB, LF and CR, which prompts may hold."""
+    """Return a text of a set without control characters other than TAB, LF and CR, which prompts
+    may contain.
+    """
     return "".join(c for c in text if unicodedata.category(c) != "Cc" or c in _TEXT)
 
 
 def json_lines(data: bytes) -> list[Json]:
-    """Return the rows of a JSON Lines file; gzip is undone."""
+    """Return the rows of a JSON Lines file, which may be compressed with gzip."""
     text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 
 def csv_rows(data: bytes) -> list[list[str]]:
-    """Return the rows of a CSV file, its head left out."""
+    """Return the rows of a CSV file without its header."""
     return list(csv.reader(io.StringIO(data.decode("utf-8"))))[1:]
 
 
 def six_lines(data: bytes) -> list[tuple[str, int, list[str]]]:
-    """Return (context, label, endings) of each item of HellaSwag's file."""
+    """Return (context, label, endings) of each item in the file of HellaSwag."""
     lines = bz2.decompress(data).decode("utf-8").splitlines()
     return [
         (lines[start], int(lines[start + 1]), lines[start + 2 : start + 6])

@@ -1,7 +1,7 @@
-"""Items that need no data: sums of numbers of three digits, and probes of a long context.
+"""Make items that need no data: sums of three-digit numbers, and probes of a long context.
 
-They follow from this file alone, and the root of the task binds them. Draws are SHA-256 over a name
-and a number, so they are the same everywhere.
+They depend only on this file, and the root of the task binds them. Draws are SHA-256 of a name and
+a number, so they are the same everywhere.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from sevenfold.core.hashing import digest
 from sevenfold.evals.tasks.cards import Item
 
 N_SUMS = 1000
-# Of each distance of a probe.
+# The number of items for each distance of a probe.
 N_PROBES = 100
-# Characters between what has to be found and where it is asked for; a context of 512 holds them all.
+# The characters between a fact and the question about it. They all fit a context of 512 tokens.
 DISTANCES = (100, 300, 600, 900)
 _SUM = "### Instruction:\nWhat is {a} + {b}?\n\n### Response:\n"
 NAMES = ("Ana", "Boris", "Chen", "Dora", "Emil", "Fatima", "Goran", "Hana", "Ivo", "Jana", "Karim", "Lena")
@@ -29,12 +29,12 @@ _FILLER = (
 
 
 def _draw(name: str, number: int, below: int) -> int:
-    """Return a number from 0 on, below `below`."""
+    """Return a number from 0 to `below` - 1."""
     return int(digest("sevenfold/eval-made/1", name, str(number))[:16], 16) % below
 
 
 def sums() -> Iterator[Item]:
-    """Yield sums of two numbers of three digits, in the corpus' form of an instruction."""
+    """Yield sums of two three-digit numbers, in the form of the corpus' instructions."""
     seen: set[tuple[int, int]] = set()
     number = 0
     while len(seen) < N_SUMS:
@@ -46,7 +46,7 @@ def sums() -> Iterator[Item]:
 
 
 def _filler(name: str, number: int, n_characters: int) -> str:
-    """Return sentences of at least so many characters, each begun by a blank."""
+    """Return sentences with at least `n_characters` characters. Each begins with a space."""
     text, turn = "", 0
     while len(text) < n_characters:
         text += " " + _FILLER[_draw(f"filler {name} {turn}", number, len(_FILLER))]
@@ -55,14 +55,14 @@ def _filler(name: str, number: int, n_characters: int) -> str:
 
 
 def _choices(name: str, number: int, right: str, others: Sequence[str]) -> tuple[tuple[str, ...], int]:
-    """Return four choices, three of them wrong, and the place of the right one."""
+    """Return four choices, of which three are wrong, and the index of the right one."""
     wrong = sorted(others, key=lambda other: digest("sevenfold/eval-made/1", name, str(number), other))[:3]
     place = _draw(f"place {name}", number, 4)
     return (*wrong[:place], right, *wrong[place:]), place
 
 
 def needles() -> Iterator[Item]:
-    """Yield needles: a code that a sentence gives, asked for in the same words at a distance."""
+    """Yield needles: a sentence states a code, and at a distance the same words ask for it."""
     for number in range(N_PROBES):
         for distance in DISTANCES:
             name = NAMES[_draw(f"needle {distance}", number, len(NAMES))]
@@ -80,9 +80,10 @@ def needles() -> Iterator[Item]:
 
 
 def definitions() -> Iterator[Item]:
-    """Yield definitions at a distance: a fact in words, asked for in others, its number as a digit.
+    """Yield definitions: a fact, and at a distance a question about it in other words. The fact
+    spells its number, and the answer is a digit.
 
-    The name is the one word that fact and question share.
+    Fact and question share only the name.
     """
     for number in range(N_PROBES):
         for distance in DISTANCES:

@@ -1,4 +1,4 @@
-"""Programs of others as syntax trees, without what the compiler says about their style."""
+"""Parse programs of others without warnings about their style."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import ast
 import threading
 import warnings
 
-# The filters of warnings belong to the whole process.
+# Warning filters are shared by the whole process.
 _LOCK = threading.Lock()
 
 
 def parsed(source: str) -> ast.Module:
     """Return the syntax tree of a Python program.
 
-    Raises SyntaxError, ValueError, RecursionError or MemoryError where it is none.
+    Raises SyntaxError, ValueError, RecursionError or MemoryError when it is not a program.
     """
     with _LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,8 +1,8 @@
-"""Texts for bits per byte: the held-out split of a corpus, the standard library of the running
-interpreter, and installed packages that no lock names.
+"""Collect texts for bits per byte: the held-out split of a corpus, the standard library of the
+running interpreter, and installed packages that no lock names.
 
-The beginning of each document is scored, and of each domain and language only the first documents by
-their digest, so a run takes minutes whatever the size of the corpus.
+Only the beginning of each document is scored, and only the first documents by digest of each domain
+and language. A run therefore takes minutes for every size of corpus.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sevenfold.recipe.shipped import recipes_directory
 DOCUMENTS_PER_GROUP = 64
 MAX_CHARACTERS = 4096
 FILES_PER_PACKAGE = 16
-# From the licence that asks for least to the one that asks for most.
+# From the licence with the fewest obligations to the one with the most.
 _CLASSES = (
     ("public domain", re.compile(r"CC0|Unlicense|0BSD|MIT-0|BlueOak|WTFPL")),
     ("permissive", re.compile(r"MIT|BSD|ISC|Zlib|BSL|PSF|Python|PostgreSQL|HPND|X11|NCSA|Unicode|CNRI")),
@@ -39,7 +39,7 @@ _NAME = re.compile(r"[-_.]+")
 
 
 def licence_class(expression: str) -> str:
-    """Return the class of an SPDX expression: of its licences, the one that asks for most."""
+    """Return the class of an SPDX expression: that of its licence with the most obligations."""
     words = [word for word in re.split(r"[\s()]+", expression) if word not in ("", "AND", "OR", "WITH")]
     names = [name for name, _ in _CLASSES]
     found = [next((name for name, known in _CLASSES if known.match(word)), "") for word in words]
@@ -84,7 +84,7 @@ def heldout(folder: Path) -> Iterator[Item]:
             document.id,
             document.text,
             document.domain,
-            # Samples of a generator are a language of their own.
+            # The samples of a generator count as a language of their own.
             document.path.split("/")[0] if document.source == SYNTHETIC else language or "unknown",
             licence,
         )
@@ -102,7 +102,9 @@ def _read(path: Path) -> str:
 
 
 def standard_library() -> Iterator[Item]:
-    """Yield modules of the interpreter that runs, those that lie at its top. Raises StorageError."""
+    """Yield the top-level modules of the running interpreter's standard library. Raises
+    StorageError.
+    """
     folder, version = Path(sysconfig.get_path("stdlib")), platform.python_version()
     items = []
     for path in sorted(folder.glob("*.py")):
@@ -121,7 +123,7 @@ def locked_names() -> set[str]:
 
 
 def installed_packages() -> Iterator[Item]:
-    """Yield Python files of installed packages that no lock names, a few of each.
+    """Yield a few Python files of each installed package that no lock names.
 
     Raises StorageError.
     """

@@ -1,1 +1,1 @@
-"""GGUF files of architecture `llama`: written, and read from elsewhere."""
+"""Write GGUF files of architecture `llama`, and import them."""

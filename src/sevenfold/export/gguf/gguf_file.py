@@ -1,7 +1,7 @@
 """Write and read GGUF files of architecture `llama`, one tensor at a time (the `gguf` library).
 
-Memory is the largest tensor and its packed form. The keys are in specs/export.md, section 4. Pairs of
-q and k stand side by side, because `llama` turns neighbours.
+Memory: the largest tensor and its packed form. The keys are in specs/export.md, section 4. The two
+    elements of a rotated pair of q or k are adjacent, because `llama` rotates neighbours.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ PROVENANCE, ROOT, MODEL = f"{KEY}.provenance", f"{KEY}.root", f"{KEY}.model"
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Type of each tensor by our names, and how many were stored in
-    another type than was asked for.
+    """The type of each tensor by our names, and the number of tensors that are not stored in the
+    requested type.
     """
 
     types: dict[str, Quant]
@@ -52,7 +52,7 @@ class Layout:
 
 
 def layout(source: ExportSource, quant: Quant) -> Layout:
-    """Return in which type each tensor goes."""
+    """Return the type of each tensor."""
     heads = ("embedding.weight", "lm_head.weight")
     types = {
         name: type_for(quant, shape, is_head=name in heads) for name, shape in tensors(source.spec).items()
@@ -66,8 +66,8 @@ def layout(source: ExportSource, quant: Quant) -> Layout:
 
 
 def check_text(source: ExportSource, *, ids_only: bool) -> None:
-    """Refuse a vocabulary whose text llama.cpp would cut otherwise, unless the caller asks for ids
-    only. Raises UsageError.
+    """Refuse a vocabulary whose text llama.cpp would split differently, unless the caller asks only
+    for ids. Raises UsageError.
     """
     pieces = vocabulary.pieces_of(source.tokenizer)
     strays = vocabulary.stray_tokens(source.tokenizer)
@@ -80,7 +80,7 @@ def check_text(source: ExportSource, *, ids_only: bool) -> None:
         raise UsageError(
             f"its tokenizer {reason}, and no pre-tokenizer that llama.cpp knows gives the same ids",
             where=str(source.path),
-            remedy="--ids-only writes it for callers that bring ids; --to hf keeps the tokenizer exactly; "
+            remedy="--ids-only writes it for callers that encode text; --to hf keeps the tokenizer exactly; "
             "a recipe with tokenizer.pieces: llama3 exports whole",
         )
 
@@ -92,16 +92,16 @@ def write_gguf(
     llama: Quantizer | None = None,
     importance: dict[str, Floats] | None = None,
 ) -> Layout:
-    """Write one file, whole or not at all.
+    """Write one file completely or not at all.
 
     Args:
-        llama: llama.cpp's quantiser, for the types that are its own.
-        importance: mean squared input of each column, by our names, by which llama.cpp's types
-            weigh their errors.
+        llama: the quantiser of llama.cpp, which only some types need.
+        importance: the mean squared input of each column, by our names. The types of llama.cpp
+            weigh their errors with it.
 
     Raises:
         StorageError: the disk is full, or a weight is beyond the range of F16.
-        UsageError: the type needs llama.cpp, which is not there.
+        UsageError: the type needs llama.cpp, which is missing.
     """
     spec, plan = source.spec, layout(source, quant)
     makers = {kind.maker for kind in plan.types.values()}
@@ -119,14 +119,15 @@ def write_gguf(
         _add_keys(writer, source, quant)
         for name, shape in tensors(spec).items():
             kind = plan.types[name]
-            # The dtype here only tells the library not to work the shape out from bytes.
+            # With this dtype the library does not compute the shape from the bytes.
             writer.add_tensor_info(
                 names[name], shape, np.dtype(np.float32), stored_bytes(kind, shape), raw_dtype=_raw(kind)
             )
         factors = rope_factors.divisors(spec) if spec.rope_scaling.kind == "llama3" else None
         if factors is not None:
             writer.add_tensor_info(rope_factors.NAME, factors.shape, factors.dtype, factors.nbytes)
-        # The library opens files by path; this one is ours, so that it appears whole or not at all.
+        # The library would open the file by path. We open it, so that it appears complete or not at
+        # all.
         writer.fout, writer.state = [cast(BufferedWriter, file)], gguf.gguf_writer.WriterState.EMPTY
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -155,7 +156,7 @@ def _stored(
 def _raw(kind: Quant) -> gguf.GGMLQuantizationType:
     if kind.maker != "sevenfold":
         return gguf.GGMLQuantizationType(kind.type_id)
-    # The library's table has no I2_S; a number is all that the header needs.
+    # The table of the library has no I2_S. The header needs only its number.
     return cast(gguf.GGMLQuantizationType, kind.type_id)
 
 
@@ -176,7 +177,7 @@ def _add_keys(writer: gguf.GGUFWriter, source: ExportSource, quant: Quant) -> No
     writer.add_vocab_size(spec.vocab_size)
     writer.add_rope_dimension_count(spec.head_dim)
     scaling = spec.rope_scaling
-    # A scaling of llama3 goes into a tensor of its own.
+    # A llama3 scaling is stored in its own tensor.
     plain = "none" if scaling.kind == "llama3" else scaling.kind
     writer.add_rope_freq_base(rope_base(spec.head_dim, spec.rope_theta, plain, scaling.factor))
     if scaling.kind == "linear":
@@ -191,7 +192,7 @@ def _add_keys(writer: gguf.GGUFWriter, source: ExportSource, quant: Quant) -> No
 
 @dataclass(frozen=True, kw_only=True)
 class StoredTensor:
-    """Where a tensor lies in a GGUF file: type number, shape (rows first), first byte."""
+    """The location of a tensor in a GGUF file: type number, shape (rows first), first byte."""
 
     type_id: int
     shape: tuple[int, ...]
@@ -199,14 +200,12 @@ class StoredTensor:
 
     @property
     def n_bytes(self) -> int:
-        """Return the bytes it takes. Raises KeyError for a type that is not in our table."""
+        """Return its size in bytes. Raises KeyError for a type that is not in our table."""
         return stored_bytes(BY_ID[self.type_id], self.shape)
 
 
 class _Header(gguf.GGUFReader):
-    """The library's reader of a header, which leaves the tensors where they
-    are and takes any type number.
-    """
+    """The header reader of the library, changed to read no tensors and to accept any type number."""
 
     def _build_tensors(self, start_offs: int, fields: list[gguf.ReaderField]) -> None:
         self.places: dict[str, StoredTensor] = {}
@@ -225,11 +224,11 @@ class _Header(gguf.GGUFReader):
 
 
 def read_header(path: Path) -> tuple[dict[str, Json], dict[str, StoredTensor]]:
-    """Return the keys as plain values, and where each tensor lies; every tensor inside the file, in
-    a type of our table.
+    """Return the keys as plain values, and the location of each tensor. All tensors are inside the
+    file and have a type of our table.
 
     Raises:
-        StorageError: not a GGUF file, cut, or of a type that is not read here; in one line.
+        StorageError: it is not a GGUF file, it is truncated, or it has a type that is not read here.
     """
     with storage(path), path.open("rb") as file:
         size, magic, version = path.stat().st_size, file.read(4), file.read(4)
@@ -251,11 +250,11 @@ def read_header(path: Path) -> tuple[dict[str, Json], dict[str, StoredTensor]]:
 
 
 def _check_places(path: Path, header: _Header, size: int) -> None:
-    """Check that each tensor is there once, of a known type, inside the file, aligned, and behind
-    the one before it. Raises StorageError.
+    """Check that each tensor appears once, has a known type, is inside the file, is aligned, and
+    follows the one before it. Raises StorageError.
     """
     if header.twice:
-        raise _refusal(path, f"tensor {header.twice[0]} stands twice")
+        raise _refusal(path, f"tensor {header.twice[0]} appears twice")
     end = header.start
     for name, place in sorted(header.places.items(), key=lambda item: item[1].offset):
         if place.type_id not in BY_ID:
@@ -286,8 +285,8 @@ def _refusal(path: Path, what: str) -> StorageError:
 
 
 def read_stored(path: Path, name: str, place: StoredTensor) -> Floats:
-    """Return the float32 that a stored tensor stands for, by a plain read: mapped pages would count as
-    memory. Raises StorageError.
+    """Return the float32 values of a stored tensor. It is read and not mapped, because mapped pages
+    count as memory. Raises StorageError.
     """
     with storage(path), path.open("rb") as file:
         file.seek(place.offset)
@@ -304,7 +303,7 @@ def read_stored(path: Path, name: str, place: StoredTensor) -> Floats:
 
 
 def stored_reader(path: Path, spec: ModelSpec) -> Callable[[str], Floats]:
-    """Return our name -> the floats that a file holds, in our row order, one tensor at a time.
+    """Return a reader from our name to the floats of a file in our row order, one tensor at a time.
     Raises StorageError.
     """
     names, (_, places) = foreign_names(spec, "gguf"), read_header(path)

@@ -1,4 +1,4 @@
-"""A GGUF file of architecture `llama` as an `ExportSource`: every key is read, or refused by name."""
+"""Import a GGUF file of architecture `llama` as an `ExportSource`. Every key is read or refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sevenfold.recipe.sizing import tensors
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import Roles
 
-UNUSED = 5  # type of a token that stands for nothing: padding of the embedding
+UNUSED = 5  # The type of an unused token, which pads the embedding.
 Places = dict[str, gguf_file.StoredTensor]
 
 
@@ -24,11 +24,11 @@ def read_gguf(path: Path, *, cut_padding: bool) -> ExportSource:
     """Return the model in a file.
 
     Args:
-        cut_padding: rows of the embedding that only unused tokens stand behind may be left out.
+        cut_padding: leave out rows of the embedding that belong only to unused tokens.
 
     Raises:
-        UsageError: a model that this version does not run; it names the key or the tensor.
-        StorageError: the file is damaged, or its vocabulary is of another form.
+        UsageError: this version does not run the model; the error names the key or the tensor.
+        StorageError: the file is damaged, or its vocabulary has another form.
     """
     values, places = gguf_file.read_header(path)
     keys = HeaderKeys(values, str(path))
@@ -56,7 +56,7 @@ def read_gguf(path: Path, *, cut_padding: bool) -> ExportSource:
 
 
 def _scaled(spec: ModelSpec, path: Path, place: gguf_file.StoredTensor) -> ModelSpec:
-    """Return the shape with the scaling that `rope_freqs.weight` says. Raises UsageError."""
+    """Return the shape with the scaling of `rope_freqs.weight`. Raises UsageError."""
     if spec.rope_scaling.kind != "none":
         raise UsageError(
             f"tensor {rope_factors.NAME!r} (Llama 3's position scaling) beside a scaling of its keys",
@@ -89,7 +89,9 @@ def _check_shapes(path: Path, spec: ModelSpec, places: Places) -> None:
 
 
 def _n_unused(values: dict[str, Json]) -> int:
-    """Return how many of the last tokens are marked as unused: converters pad a vocabulary so."""
+    """Return how many of the last tokens are marked as unused. Converters pad a vocabulary with
+    them.
+    """
     types = values.get("tokenizer.ggml.token_type")
     count = 0
     for kind in reversed(types) if isinstance(types, list) else ():
@@ -100,12 +102,12 @@ def _n_unused(values: dict[str, Json]) -> int:
 
 
 def _roles(values: dict[str, Json], tokenizer: Tokenizer, path: Path) -> Roles | None:
-    """Return what begins and ends a text, as llama.cpp reads it; None when the vocabulary's names
-    say the same.
+    """Return the tokens that begin and end a text by the rule of llama.cpp; None when they follow
+    from the names of the vocabulary.
 
     Raises:
-        StorageError: an id that the vocabulary does not have.
-        UsageError: a token behind every text, or none that ends one.
+        StorageError: an id is not in the vocabulary.
+        UsageError: a token follows every text, or none ends a text.
     """
 
     def ident(name: str) -> int | None:
@@ -123,13 +125,13 @@ def _roles(values: dict[str, Json], tokenizer: Tokenizer, path: Path) -> Roles |
         return value
 
     bos, ends = ident("bos"), [ident(name) for name in ("eos", "eot", "eom")]
-    # What llama.cpp does with a file that is silent depends on how it cuts text.
+    # For a file without the key, llama.cpp decides by the pre-tokenizer.
     begins = flag("add_bos_token", tokens.adds_bos(values))
     if flag("add_eos_token", False) or flag("add_sep_token", False):
         raise UsageError(
-            "it puts a token behind every text (add_eos_token, add_sep_token)",
+            "it puts a token after every text (add_eos_token, add_sep_token)",
             where=str(path),
-            remedy="one token before a text, or none, is what this version runs",
+            remedy="this version runs models with at most one token before a text",
         )
     if ends[0] is None or (begins and bos is None):
         missing = "eos" if ends[0] is None else "bos"

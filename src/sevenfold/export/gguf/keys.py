@@ -1,4 +1,4 @@
-"""The `llama.*` keys of a GGUF file: each is read, known to change no answer, or refused by name."""
+"""Read the `llama.*` keys of a GGUF file. Each is read, known to change no answer, or refused."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _READ = {
     "rope.scaling.type",
     "rope.scaling.factor",
     "rope.scale_linear",
-    # They count for YaRN alone, which is refused.
+    # Only YaRN uses them, and it is refused.
     "rope.scaling.original_context_length",
     "rope.scaling.finetuned",
-    # How the maker's own file lay; the order in this format is one.
+    # They describe the layout of the source file. This format has one order.
     "tensor_data_layout",
 }
-# The one value that this version runs; what is absent has it.
+# The one value that this version runs, which is also the value of an absent key.
 _WANTED: dict[str, Json] = {
     "attention.causal": True,
     "use_parallel_residual": False,
@@ -62,7 +62,7 @@ class HeaderKeys:
     """The keys of a header, checked one by one when it is made.
 
     Raises:
-        UsageError: a key or value that this version does not run, by its name.
+        UsageError: this version does not run a key or value, which the error names.
     """
 
     def __init__(self, values: dict[str, Json], where: str) -> None:
@@ -112,8 +112,8 @@ class HeaderKeys:
             )
 
     def get(self, name: str) -> Json:
-        """Return a value by its name without `llama.`, None when it is absent; of a list for every
-        layer the one value.
+        """Return a value by its name without `llama.`; None when it is absent. Of a list with equal
+        values for all layers, return that value.
         """
         value = self.values.get(_PREFIX + name)
         if isinstance(value, list) and value and all(item == value[0] for item in value):
@@ -121,7 +121,7 @@ class HeaderKeys:
         return value
 
     def count(self, name: str, absent: int | None = None) -> int:
-        """Return a positive integer. Raises StorageError when it is absent without a default, or
+        """Return a positive integer. Raises StorageError when it is absent without a default, or is
         another value.
         """
         value = self.get(name)
@@ -135,7 +135,7 @@ class HeaderKeys:
         return value
 
     def number(self, name: str, absent: float | None = None) -> float:
-        """Return a positive number: the shortest decimal that is this float32. Raises StorageError."""
+        """Return a positive number as the shortest decimal of this float32. Raises StorageError."""
         found = self.get(name)
         value: Any = absent if found is None else found
         if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
@@ -155,7 +155,7 @@ class HeaderKeys:
                 raise UsageError(
                     f"{_PREFIX}{name} is {self.get(name)}, the heads have {head}",
                     where=self.where,
-                    remedy="heads of one width, turned whole, are what this version runs",
+                    remedy="this version runs heads of one width that are rotated completely",
                 )
         tokens = self.values.get("tokenizer.ggml.tokens")
         n_tokens = len(tokens) if isinstance(tokens, list) else 0
@@ -183,8 +183,8 @@ class HeaderKeys:
         )
 
     def _scaling(self) -> dict[str, Json] | None:
-        """Return the linear scaling by either of its keys; a factor without a type is linear, as
-        llama.cpp reads it.
+        """Return the linear scaling of either key. A factor without a type is linear, as in
+        llama.cpp.
         """
         kind = self.get("rope.scaling.type")
         if kind == "none":

@@ -1,8 +1,8 @@
-"""The tensor types of a GGUF file as a table, and packers for those that the `gguf` library lacks.
+"""List the tensor types of a GGUF file in a table, and pack those that the `gguf` library lacks.
 
-The library writes F32, F16, BF16, Q8_0 and the ternary TQ types. llama.cpp's own quantiser, in the
-interop environment, writes the K and IQ types. I2_S is ours: specs/export.md, section 5, defines it
-to the bit.
+The library writes F32, F16, BF16, Q8_0 and the ternary TQ types. The quantiser of llama.cpp in the
+interop environment writes the K and IQ types. This module writes I2_S, which specs/export.md,
+section 5, defines to the bit.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from sevenfold.export.store import Bytes, Floats
 Maker = Literal["library", "llama.cpp", "sevenfold"]
 I2_S = 36
 I2_S_BLOCK = 128
-# The definition's own bound below which a weight is zero.
+# The bound of the definition below which a weight is zero.
 _KEPT = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quant:
-    """One type. `fallback` takes rows whose width is no multiple of `block`; `head` the embedding,
-    which is the head.
+    """One type. Rows whose width is not a multiple of `block` have the type `fallback`. The
+    embedding, which is the head, has the type `head`.
     """
 
     name: str
     type_id: int
-    # general.file_type, for people.
+    # The value of general.file_type, which only people read.
     file_type: int
     block: int
-    # Of a block.
+    # The values and bytes of a block.
     n_bytes: int
     maker: Maker
     fallback: str = "f16"
@@ -106,8 +106,8 @@ def find_quant(name: str) -> Quant:
 
 
 def type_for(quant: Quant, shape: tuple[int, ...], *, is_head: bool) -> Quant:
-    """Return the type in which a tensor is stored: F32 for gains, `head` for the head, `fallback`
-    where rows do not divide.
+    """Return the stored type of a tensor: F32 for gains, `head` for the head, `fallback` when rows
+    are not whole blocks.
     """
     if len(shape) == 1:
         return QUANTS["f32"]
@@ -119,7 +119,7 @@ def type_for(quant: Quant, shape: tuple[int, ...], *, is_head: bool) -> Quant:
 
 
 def stored_bytes(quant: Quant, shape: tuple[int, ...]) -> int:
-    """Return the bytes that a tensor of this type takes in the file."""
+    """Return the size of a tensor of this type in the file, in bytes."""
     size = int(np.prod(shape)) // quant.block * quant.n_bytes
     return size + (32 if quant.type_id == I2_S else 0)
 
@@ -128,9 +128,8 @@ def pack_i2_s(weight: Floats) -> Bytes:
     """Return I2_S of a matrix whose width is a multiple of 128: codes, the scale as float32, zeros
     up to 32 bytes.
 
-    A weight of any size is made ternary first, by its sign and the mean of |w| (arXiv 2402.17764):
-    t = clip(round(w / m), -1, 1); a matrix that is ternary already, {-s, 0, s}, keeps exactly these
-    values.
+    The weights are first made ternary by their sign and m, the mean of |w| (arXiv 2402.17764): t =
+    clip(round(w / m), -1, 1). A ternary matrix {-s, 0, s} keeps exactly its values.
     """
     magnitude = np.abs(weight.astype(np.float64))
     scale = float(np.max(magnitude))
@@ -147,7 +146,7 @@ def pack_i2_s(weight: Floats) -> Bytes:
 
 
 def unpack_i2_s(data: Bytes, shape: tuple[int, ...]) -> Floats:
-    """Return the floats that I2_S stands for: float32 of `shape`."""
+    """Return the float32 values of I2_S, with shape `shape`."""
     n = int(np.prod(shape))
     blocks = data[: n // 4].reshape(-1, 1, 32)
     shifts = np.array([6, 4, 2, 0], np.uint8)[None, :, None]
@@ -159,15 +158,15 @@ Quantizer = Callable[[int, Floats, "Floats | None"], Bytes]
 
 
 def pack(quant: Quant, values: Floats, importance: Floats | None, llama: Quantizer | None) -> Bytes:
-    """Return a tensor in its type, as bytes. Raises UsageError for a type of llama.cpp's when
-    `llama` is not there.
+    """Return the bytes of a tensor in its type. Raises UsageError for a type that needs llama.cpp
+    when `llama` is None.
     """
     if quant.maker == "sevenfold":
         return pack_i2_s(values)
     if quant.maker == "llama.cpp":
         if llama is None:
             raise UsageError(
-                f"type {quant.name} needs llama.cpp's quantiser, which is not here",
+                f"type {quant.name} needs the quantiser of llama.cpp, which is missing",
                 where="--quant",
                 remedy="run `make interop`, or choose f32, f16, bf16, q8_0, tq1_0, tq2_0 or i2_s",
             )

@@ -1,8 +1,8 @@
-"""Llama 3's position scaling as GGUF holds it: one divisor for the frequency of each pair
-(`rope_freqs.weight`).
+"""Convert the position scaling of Llama 3 to and from GGUF, which stores one divisor for the
+frequency of each pair (`rope_freqs.weight`).
 
-The divisors say less than the keys that they came from. Reading them back gives the scaling that has
-the same divisors.
+The divisors do not determine the original keys. Reading them returns a scaling that has the same
+divisors.
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ from sevenfold.recipe.rotation import frequencies
 from sevenfold.recipe.schema import ModelSpec
 
 NAME = "rope_freqs.weight"
-# Relative; float32 holds a divisor to 6e-8.
+# The relative tolerance. float32 holds a divisor to 6e-8.
 _SAME = 1e-6
-# An original context in which low and high are numbers of usual size.
+# The original context that is tried first.
 _LONG = 1 << 20
-# Low and high of every Llama 3.
+# The values of low and high in every Llama 3.
 _USUAL = (1.0, 4.0)
 
 
 def divisors(spec: ModelSpec) -> Floats:
-    """Return float32 [head_dim / 2]: how much slower each pair turns than without scaling."""
+    """Return float32 [head_dim / 2], the factor by which each pair rotates more slowly than without
+    scaling.
+    """
     plain = rope_frequencies(spec.head_dim, spec.rope_theta)
     scaled = frequencies(spec.head_dim, spec.rope_theta, spec.rope_scaling)
     return np.array([float(a / b) for a, b in zip(plain, scaled, strict=True)], np.float32)
@@ -39,11 +41,11 @@ def scaling_of(found: Floats, head_dim: int, theta: float, where: str) -> dict[s
     """Return the scaling of a recipe that has these divisors; None when all are 1.
 
     Raises:
-        UsageError: no scaling of Llama 3's form has them.
+        UsageError: no scaling of the form of Llama 3 has these divisors.
     """
     factor = float(found.max())
     if not np.isfinite(found).all() or found.min() < 1 - _SAME:
-        raise _refusal(where, "a divisor that is not 1 or more")
+        raise _refusal(where, "a divisor below 1")
     if factor <= 1 + _SAME:
         return None
     real = found.astype(np.float64)
@@ -62,14 +64,14 @@ def scaling_of(found: Floats, head_dim: int, theta: float, where: str) -> dict[s
 
 
 def _candidates(real: np.ndarray, head_dim: int, theta: float) -> Iterator[tuple[float, float, int]]:
-    """Yield the numbers to try: low and high turns within an original context."""
-    # The form of every known model, for few mixed pairs leave the numbers open.
+    """Yield the candidates: numbers of turns (low, high) within an original context."""
+    # Try the numbers of all known models first, because few mixed pairs do not determine them.
     for exponent in range(13, 4, -1):
         yield (*_USUAL, 1 << exponent)
     for exponent in range(14, 21):
         yield (*_USUAL, 1 << exponent)
-    # 1 / divisor is linear in a pair's turns: it is 1 / factor up to `low`
-    # turns, and 1 from `high` on.
+    # 1 / divisor is linear in the turns of a pair. It is 1 / factor up to `low` turns, and 1 from
+    # `high` turns.
     rates = np.array([float(f) for f in rope_frequencies(head_dim, theta)]) / (2 * math.pi)
     kept, full = real <= 1 + _SAME, real >= real.max() * (1 - _SAME)
     mixed = ~kept & ~full

@@ -1,7 +1,8 @@
-"""The `tokenizer.*` keys of a GGUF file: each is read, known to change no id, or refused by name.
+"""Read the `tokenizer.*` keys of a GGUF file. Each is read, known to change no id, or refused.
 
-llama.cpp decides what a key does. It finds USER_DEFINED tokens in a text before it merges anything,
-takes a piece that is a token whole, and ends a text at some of the fill-in-the-middle tokens.
+A key means what it means in llama.cpp. llama.cpp finds USER_DEFINED tokens in a text before it
+merges, does not split a piece that is a token, and ends a text at some of the fill-in-the-middle
+tokens.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from sevenfold.core.hashing import Json
 from sevenfold.export.gguf import vocabulary
 from sevenfold.export.hf.config import shown
 
-# Names that llama.cpp takes for one and the same rule; with each it puts bos before a text unless
-# the file says otherwise.
+# The names that llama.cpp uses for the same rule. With each of them it puts bos before a text
+# unless the file says otherwise.
 LLAMA3_NAMES = frozenset(
     {"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"}
 )
@@ -21,11 +22,11 @@ _LISTS = ("tokens", "token_type", "merges")
 _READ = {"model", "pre", *_LISTS, "add_bos_token", "add_eos_token", "add_sep_token"}
 _READ |= {f"{role}_token_id" for role in ("bos", "eos", "eot", "eom", "padding")}
 _DECIDES_NOTHING = {
-    # A BPE ranks by its merges.
+    # A BPE vocabulary ranks by its merges.
     "scores",
-    # Every byte is a token, so nothing is unknown.
+    # Every byte is a token, so no text is unknown.
     "unknown_token_id",
-    # These stand in a text only where a caller or `add_sep_token` puts them.
+    # Only a caller or `add_sep_token` puts these into a text.
     "seperator_token_id",
     "cls_token_id",
     "mask_token_id",
@@ -36,7 +37,7 @@ _DECIDES_NOTHING = {
     "fim_suf_token_id",
     "fim_mid_token_id",
 }
-# The one value that this version obeys; what is absent has it.
+# The one value that this version obeys, which is also the value of an absent key.
 _WANTED: dict[str, Json] = {
     "add_space_prefix": False,
     "remove_extra_whitespaces": False,
@@ -49,16 +50,16 @@ _HF_DIRECTORY = "import the Hugging Face directory that it was made from"
 
 
 def read_tokenizer(values: dict[str, Json], n_tokens: int, where: str) -> bytes:
-    """Return the first `n_tokens` entries of a vocabulary as a tokenizer file of our form.
+    """Return the first `n_tokens` entries of a vocabulary as a tokenizer file in our form.
 
     Args:
         values: the header of the file.
-        n_tokens: how many tokens stand before the padding of the embedding.
+        n_tokens: the number of tokens before the padding of the embedding.
         where: the file, as errors name it.
 
     Raises:
-        StorageError: the lists are damaged, or no byte-level BPE of our form.
-        UsageError: a key, a rule or a type of token that this version does not obey, by its name.
+        StorageError: the lists are damaged, or they are not a byte-level BPE of our form.
+        UsageError: this version does not obey a key, a rule or a token type, which the error names.
     """
     for key in sorted(key for key in values if key.startswith(_PREFIX)):
         _check_key(key, values[key], where)
@@ -90,13 +91,13 @@ def read_tokenizer(values: dict[str, Json], n_tokens: int, where: str) -> bytes:
         tokens, types, merges, pieces, takes_whole=values.get(vocabulary.WHOLE_KEY) is True
     )
     if vocabulary.PIECES_KEY not in values and vocabulary.stray_tokens(data):
-        # llama.cpp takes a piece that is a token whole, also where no merge makes it (Llama 3).
+        # llama.cpp does not split a piece that is a token, even when no merge builds it (Llama 3).
         return vocabulary.build(tokens, types, merges, pieces, takes_whole=True)
     return data
 
 
 def adds_bos(values: dict[str, Json]) -> bool:
-    """Return whether llama.cpp puts bos before a text where `add_bos_token` is absent."""
+    """Return whether llama.cpp puts bos before a text when `add_bos_token` is absent."""
     pre = values.get("tokenizer.ggml.pre")
     return isinstance(pre, str) and pre in LLAMA3_NAMES
 
@@ -120,7 +121,7 @@ def _check_key(key: str, value: Json, where: str) -> None:
 def _list(values: dict[str, Json], name: str, where: str) -> list[Json]:
     """Return one list of the vocabulary.
 
-    Raises StorageError when it is missing, or of another type.
+    Raises StorageError when it is missing or has another type.
     """
     value, kind = values.get(_PREFIX + name), int if name == "token_type" else str
     if not isinstance(value, list) or (not value and name != "merges"):
@@ -141,7 +142,7 @@ def _list(values: dict[str, Json], name: str, where: str) -> list[Json]:
 
 
 def _pieces(values: dict[str, Json], where: str) -> str:
-    """Return which of our rules cuts text. Raises UsageError for a rule of another name."""
+    """Return our name of the rule that splits text. Raises UsageError for an unknown rule."""
     ours, pre = values.get(vocabulary.PIECES_KEY), values.get("tokenizer.ggml.pre")
     if isinstance(ours, str):
         return ours

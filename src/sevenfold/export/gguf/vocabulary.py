@@ -1,8 +1,9 @@
-"""Our tokenizer file as the entries of a GGUF header, and back to the same bytes.
+"""Convert our tokenizer file to the entries of a GGUF header, and back to the same bytes.
 
-llama.cpp knows ways to cut a text by name only (`tokenizer.ggml.pre`). `llama3` pieces are its
-`llama-bpe`. None of its names cuts as `code` pieces do (specs/export.md, section 4), so a file with
-these says in a key of ours how text is cut, and is for ids.
+llama.cpp knows pre-tokenizers only by name (`tokenizer.ggml.pre`). `llama3` pieces are its
+`llama-bpe`. None of its names splits text like `code` pieces (specs/export.md, section 4). A file
+with `code` pieces therefore names the rule in a key of ours, and is only for callers that encode
+text themselves.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sevenfold.tokenizer.roles import Roles
 
 PRE = "llama-bpe"
 PIECES_KEY = f"{KEY}.tokenizer.pieces"
-# Set where a piece that is a token is that token, whatever the merges say.
+# Set when a piece that is a token is never split, whatever the merges are.
 WHOLE_KEY = f"{KEY}.tokenizer.whole_pieces"
 _NORMAL, _CONTROL = int(gguf.TokenType.NORMAL), int(gguf.TokenType.CONTROL)
 
@@ -32,7 +33,7 @@ def _form(tokenizer: bytes) -> Json:
 
 
 def pieces_of(tokenizer: bytes) -> str:
-    """Return which of `PIECES` a tokenizer file cuts by.
+    """Return the rule of `PIECES` by which a tokenizer file splits text.
 
     Raises StorageError when it is none of them.
     """
@@ -45,7 +46,7 @@ def pieces_of(tokenizer: bytes) -> str:
             else f"a {value['model']['type']} model over bytes"
         )
         raise StorageError(
-            f"its tokenizer has {kind}, which no other runtime reads as we do",
+            f"its tokenizer has {kind}, which no other runtime reads in the same way",
             where="tokenizer",
             remedy="export a model with tokenizer.algo bpe and no tokenizer.preserve",
         )
@@ -54,12 +55,12 @@ def pieces_of(tokenizer: bytes) -> str:
         name for name, known in PIECES.items() if known == pattern and steps[0]["behavior"] == "Isolated"
     ]
     if not found:
-        raise StorageError("its tokenizer cuts text by a rule that is not ours", where="tokenizer")
+        raise StorageError("its tokenizer splits text by an unknown rule", where="tokenizer")
     return found[0]
 
 
 def lists(tokenizer: bytes) -> tuple[list[str], list[int], list[str]]:
-    """Return the tokens, their types and merges, as GGUF holds them."""
+    """Return the tokens, their types and the merges in the form of GGUF."""
     value = _form(tokenizer)
     specials = {token["content"]: token["id"] for token in value["added_tokens"]}
     ids = {**specials, **value["model"]["vocab"]}
@@ -69,13 +70,15 @@ def lists(tokenizer: bytes) -> tuple[list[str], list[int], list[str]]:
 
 
 def add_to(writer: gguf.GGUFWriter, tokenizer: bytes, roles: Roles | None = None) -> None:
-    """Write the vocabulary's keys: model, pre-tokenizer, tokens, scores, types, merges, specials.
+    """Write the keys of the vocabulary: model, pre-tokenizer, tokens, scores, types, merges,
+    special tokens.
 
     Args:
-        roles: what begins and ends a text; default: what the names of the vocabulary say.
+        roles: the tokens that begin and end a text; by default those that the names of the
+            vocabulary imply.
 
     Raises:
-        UsageError: the format has no key for what the roles say.
+        UsageError: the format has no key for these roles.
     """
     tokens, types, merges = lists(tokenizer)
     writer.add_tokenizer_model("gpt2")
@@ -91,7 +94,7 @@ def add_to(writer: gguf.GGUFWriter, tokenizer: bytes, roles: Roles | None = None
 
 
 def _add_roles(writer: gguf.GGUFWriter, roles: Roles) -> None:
-    # A runtime takes a token of its own choice for an end that is not named.
+    # A runtime chooses a token itself when the file names no end.
     writers = (writer.add_eos_token_id, writer.add_eot_token_id, writer.add_eom_token_id)
     if not 1 <= len(roles.ends) <= len(writers):
         raise UsageError(
@@ -104,7 +107,7 @@ def _add_roles(writer: gguf.GGUFWriter, roles: Roles) -> None:
         writer.add_bos_token_id(bos)
     for add, token in zip(writers, roles.ends, strict=False):
         add(token)
-    # Never the id that ends a text: a runtime would take the end for padding.
+    # Never the id that ends a text, because a runtime would treat the end as padding.
     if roles.pad is not None:
         writer.add_pad_token_id(roles.pad)
     writer.add_add_bos_token(roles.begin is not None)
@@ -114,21 +117,21 @@ def _add_roles(writer: gguf.GGUFWriter, roles: Roles) -> None:
 def build(
     tokens: list[str], types: list[int], merges: list[str], pieces: str, *, takes_whole: bool = False
 ) -> bytes:
-    """Return the tokenizer file of these lists: the bytes that this
-    project's trainer writes for them.
+    """Return the tokenizer file of these lists, with the bytes that the trainer of this project
+    writes for them.
 
     Args:
-        tokens: names by id.
-        types: of each token.
+        tokens: the names by id.
+        types: the type of each token.
         merges: "left right", in order.
-        pieces: the name of the rule that cuts text.
-        takes_whole: a piece that is a token is that token, whatever the merges say.
+        pieces: the name of the rule that splits text.
+        takes_whole: whether a piece that is a token is never split, whatever the merges are.
 
     Raises:
-        StorageError: they are no byte-level BPE of the form that this version reads.
+        StorageError: they are not a byte-level BPE of the form that this version reads.
     """
     if pieces not in PIECES:
-        raise StorageError(f"text is cut by {pieces!r}, which is not known here", where=PIECES_KEY)
+        raise StorageError(f"text is split by {pieces!r}, which is not known here", where=PIECES_KEY)
     specials = {i: tokens[i] for i, kind in enumerate(types) if kind == _CONTROL}
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
     byte_level = {"add_prefix_space": False, "trim_offsets": True, "type": "ByteLevel", "use_regex": False}
@@ -171,11 +174,11 @@ def build(
 
 
 def stray_tokens(tokenizer: bytes) -> list[int]:
-    """Return the ids whose own text, alone, does not encode to them: llama.cpp takes a piece
-    that is a token whole, we merge.
+    """Return the ids whose text does not encode to them. llama.cpp does not split a piece that is a
+    token, but we merge.
 
-    Empty for every vocabulary that was seen; an export with strays would answer differently, so it
-    is refused.
+    No vocabulary seen so far has such ids. An export with them would answer differently, so it is
+    refused.
     """
     ours = Tokenizer.from_json(tokenizer)
     texts: dict[int, str] = {}
@@ -185,7 +188,7 @@ def stray_tokens(tokenizer: bytes) -> list[int]:
         try:
             texts[token] = ours.token_bytes(token).decode()
         except UnicodeDecodeError:
-            # No piece of a text is half a character.
+            # A piece of a text consists of whole characters.
             continue
     encoded = ours.encode_batch(list(texts.values()))
     return [token for token, ids in zip(texts, encoded, strict=True) if ids != [token]]

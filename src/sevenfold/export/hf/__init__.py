@@ -1,1 +1,1 @@
-"""Hugging Face directories: written, and read from elsewhere."""
+"""Write Hugging Face directories, and import them."""

@@ -1,8 +1,9 @@
-"""config.json of a foreign Llama: every key is read, known to change no answer, or refused by name.
+"""Read config.json of a foreign Llama. Every key is read, known to change no answer, or refused.
 
-Absent keys have the defaults of transformers' LlamaConfig; where a value stands in two places, its
-rule holds: `rope_scaling` before `rope_parameters`, inside of either before beside it. Two places
-that both speak and differ in what is not a known relic are refused.
+Absent keys have the defaults of LlamaConfig of transformers. When a value is in two places, the
+rule of LlamaConfig decides: `rope_scaling` wins over `rope_parameters`, and a value inside of
+either wins over one beside it. Two places that differ are refused, unless the difference is a known
+relic.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sevenfold.core.hashing import Json
 from sevenfold.recipe.schema import ModelSpec
 
 CONFIG = "config.json"
-# transformers' LlamaConfig, for keys that a file leaves out.
+# The defaults of LlamaConfig of transformers, for absent keys.
 DEFAULTS: dict[str, Json] = {
     "vocab_size": 32000,
     "hidden_size": 4096,
@@ -62,8 +63,8 @@ WANTED: dict[str, Json] = {
     "num_beams": 1,
     "num_beam_groups": 1,
 }
-# Keys that decide no logit of a Llama, with the types that their values may
-# have (null is always one).
+# Keys that decide no logit of a Llama, with the types that their values may have (null is always
+# allowed).
 _NUMBER = (int, float)
 HARMLESS: dict[str, type | tuple[type, ...]] = {
     "model_type": str,
@@ -103,9 +104,9 @@ HARMLESS: dict[str, type | tuple[type, ...]] = {
     "use_bfloat16": bool,
     "tie_last_hidden_states": bool,
     "tf_legacy_loss": bool,
-    # Counts only with use_sliding_window.
+    # It is used only with use_sliding_window.
     "max_window_layers": int,
-    # How a sampler is set, not what the model says.
+    # Settings of a sampler, which do not change the model.
     "max_length": int,
     "min_length": int,
     "do_sample": bool,
@@ -122,8 +123,8 @@ HARMLESS: dict[str, type | tuple[type, ...]] = {
     "decoder_start_token_id": int,
     "cross_attention_hidden_size": int,
 }
-# Types that `torch_dtype` may name: those whose weights are read. It says how transformers
-# computes, not what is stored.
+# The types that `torch_dtype` may name, which are those whose weights are read. It says how
+# transformers computes, not what is stored.
 _DTYPES = ("float32", "float16", "bfloat16", "float64", "auto")
 _ROPE_KEYS = {"rope_type", "type", "rope_theta", "factor", "partial_rotary_factor"}
 _LLAMA3_KEYS = ("low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
@@ -144,8 +145,8 @@ class Config:
     """A config.json, checked key by key when it is made.
 
     Raises:
-        StorageError: a value of another type than its key has.
-        UsageError: a key or value that this version does not run, by its name.
+        StorageError: a value does not have the type of its key.
+        UsageError: this version does not run a key or value, which the error names.
     """
 
     def __init__(self, value: Json, path: Path) -> None:
@@ -190,7 +191,7 @@ class Config:
 
     def _check_known(self, key: str) -> None:
         value = self.value[key]
-        # What is null, false or empty asks for nothing.
+        # A value that is null, false or empty has no effect.
         if key in _READ or value is None or value is False or value in ({}, []):
             return
         if key in ("quantization_config", "compression_config"):
@@ -202,7 +203,7 @@ class Config:
         raise UsageError(
             f"{key} is {shown(value)}, and this version does not know the key",
             where=self.where,
-            remedy="if it changes no answer, take the key out of a copy and import that",
+            remedy="if the key changes no answer, remove it from a copy and import the copy",
         )
 
     def _typed(self, key: str, value: Json, kind: type | tuple[type, ...]) -> None:
@@ -257,7 +258,7 @@ class Config:
         heads, width = self.count("num_attention_heads"), self.count("hidden_size")
         if width % heads:
             raise StorageError(
-                f"hidden_size {width} is no multiple of num_attention_heads {heads}",
+                f"hidden_size {width} is not a multiple of num_attention_heads {heads}",
                 where=self.where,
                 remedy="get the model again",
             )
@@ -283,14 +284,14 @@ class Config:
         )
 
     def integer(self, key: str, value: Json) -> int:
-        """Return an integer from 1 on. Raises StorageError."""
+        """Return a positive integer. Raises StorageError."""
         if type(value) is not int or value < 1:
             raise StorageError(f"{key} is {shown(value)}, not a positive integer", where=self.where)
         return value
 
     def rotation(self) -> tuple[float, dict[str, Json] | None]:
-        """Return the theta and scaling, as transformers takes them from the places where they may
-        stand. Raises StorageError, UsageError.
+        """Return theta and scaling from the places in which transformers looks for them. Raises
+        StorageError, UsageError.
         """
         block = self._rope_block()
         theta = block.get("rope_theta", self.value.get("rope_theta", THETA))
@@ -300,7 +301,7 @@ class Config:
                 f"rope_type is {shown(kind)} beside type {shown(block['type'])}", "one of them"
             )
         extra = _LLAMA3_KEYS if kind == "llama3" else ()
-        # A plain rotation ignores the numbers of a scaling that is not there.
+        # A plain rotation ignores numbers of a scaling.
         for key in block.keys() - _ROPE_KEYS - {*extra} if kind != "default" else ():
             if block[key] is not None:
                 raise self._refusal(f"rope scaling {shown(kind)} has {key}", "no such key with it")
@@ -308,7 +309,9 @@ class Config:
         return self.number("rope_theta", theta, 1.0), self._scaling(kind, block)
 
     def _rope_block(self) -> dict[str, Json]:
-        """Return `rope_scaling` or `rope_parameters`; refused when both speak and differ."""
+        """Return `rope_scaling` or `rope_parameters`. When both are set and differ, they are
+        refused.
+        """
         blocks = {key: self.value.get(key) for key in ("rope_scaling", "rope_parameters")}
         for key, block in blocks.items():
             if block is not None and not isinstance(block, dict):
@@ -320,7 +323,7 @@ class Config:
                 (key for key in sorted(both) if scaling[key] != parameters[key]), "one has more keys"
             )
             raise UsageError(
-                f"rope_scaling and rope_parameters both stand there, and differ: {named}",
+                f"rope_scaling and rope_parameters are both set and differ: {named}",
                 where=self.where,
                 remedy="keep the one that the model was trained with",
             )
@@ -357,7 +360,7 @@ class Config:
 def llama3_scaling(
     where: str, factor: float, low: float, high: float, original: int
 ) -> dict[str, Json] | None:
-    """Return the scaling of a recipe for Llama 3's keys; None when it changes nothing. Raises
+    """Return the scaling of a recipe for the keys of Llama 3; None when it changes nothing. Raises
     StorageError.
     """
     if high <= low:
@@ -369,7 +372,7 @@ def llama3_scaling(
 
 
 def make_spec(where: str, **values: Json) -> ModelSpec:
-    """Return the model section of a recipe. Raises StorageError when a value is out of its range."""
+    """Return the model section of a recipe. Raises StorageError when a value is outside its range."""
     try:
         return ModelSpec.model_validate_json(json.dumps({k: v for k, v in values.items() if v is not None}))
     except ValueError as error:
@@ -386,6 +389,6 @@ def _is_finite(value: Json) -> bool:
 
 
 def shown(value: Json) -> str:
-    """Return a value from elsewhere in a line: short, printable."""
+    """Return a foreign value as short printable text in one line."""
     text = ascii(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

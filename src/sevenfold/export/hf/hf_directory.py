@@ -1,8 +1,8 @@
 """Write a Hugging Face directory that `transformers` loads without code of ours, or one safetensors
 file with our names.
 
-The tokenizer is our own file with two additions. The token that begins a document is put before a
-text, as in training. The characters of that token in a text stay text (`split_special_tokens`).
+The tokenizer is our file with two additions. The token that begins a document is put before a text,
+as in training. The characters of that token in a text remain text (`split_special_tokens`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DTYPES = {"f32": ("F32", "float32"), "f16": ("F16", "float16"), "bf16": ("BF16",
 
 
 def config(spec: ModelSpec, roles: Roles, dtype: str, provenance: Json) -> dict[str, Json]:
-    """Return config.json. A scaling of `ntk` is a larger base, so it is written as one."""
+    """Return config.json. An `ntk` scaling is written as a larger base, which is the same."""
     scaling = spec.rope_scaling
     base = scaling.kind if scaling.kind == "ntk" else "none"
     return {
@@ -71,8 +71,8 @@ def _scaling(scaling: RopeScaling) -> dict[str, Json] | None:
 
 
 def _ids(roles: Roles) -> dict[str, Json]:
-    """Return the roles by id, as config.json and generation_config.json name them. Null stands for
-    none, never for a default.
+    """Return the roles by id under the names of config.json and generation_config.json. Null means
+    none and never a default.
     """
     ends = list(roles.ends)
     value: dict[str, Json] = {
@@ -83,8 +83,8 @@ def _ids(roles: Roles) -> dict[str, Json]:
 
 
 def tokenizer_file(data: bytes, tokenizer: Tokenizer) -> bytes:
-    """Return our tokenizer.json with the token that begins a document
-    before every text, where one does.
+    """Return our tokenizer.json with a rule that puts the token that begins a document before every
+    text, if there is such a token.
     """
     value, begin = json.loads(data), tokenizer.roles.begin
     if begin is None:
@@ -130,14 +130,15 @@ def write_hf(source: ExportSource, out: Path, dtype: str) -> None:
     )
     generation = {**_ids(roles), "do_sample": False, "max_length": spec.context}
     write_json(out / GENERATION, generation)
-    # Last, because a directory with a config.json is a model to those who look.
+    # config.json is written last, because other programs take a directory with one for a complete
+    # model.
     write_json(out / CONFIG, config(spec, roles, name, source.provenance))
 
 
 def _token_names(tokenizer: Tokenizer) -> dict[str, Json]:
     """Return `bos_token`, `eos_token`, `pad_token`.
 
-    An ordinary token has none: named there it would be found in a text.
+    An ordinary token is not named there, because it would then be found in a text.
     """
     roles = tokenizer.roles
     end = roles.ends[0] if roles.ends else None

@@ -1,5 +1,5 @@
-"""A Hugging Face directory of a foreign Llama as an `ExportSource`: which files count, and which
-tensors they hold.
+"""Import a Hugging Face directory of a foreign Llama as an `ExportSource`: choose the files, and
+find their tensors.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from sevenfold.tokenizer.codec import Tokenizer
 INDEX = f"{WEIGHTS}.index.json"
 ADAPTER = "adapter_config.json"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-# A buffer that older files carry; it is computed from theta, here and in transformers.
+# A buffer in older files. It is computed from theta, here and in transformers.
 _COMPUTED = re.compile(r"rotary_emb\.inv_freq$")
 _SENTENCEPIECE = "a SentencePiece model"
-# What such a file begins with: the first field of its message, of bytes. A tiktoken file is text.
+# The beginning of a SentencePiece file: the first field of its message. A tiktoken file is text.
 _FIRST_FIELD = b"\n"
-# Files without tokenizer.json, and what each is. `tokenizer.model` may also be a SentencePiece model.
+# Other vocabulary files and their kinds. `tokenizer.model` may also be a SentencePiece model.
 _OTHER_VOCABULARIES = {
     "tokenizer.model": "a tiktoken vocabulary",
     "spiece.model": _SENTENCEPIECE,
@@ -51,10 +51,10 @@ def read_hf(path: Path, *, cut_padding: bool) -> ExportSource:
     """Return the model in a directory.
 
     Args:
-        cut_padding: rows of the embedding behind the last token may be left out.
+        cut_padding: leave out rows of the embedding after the last token.
 
     Raises:
-        UsageError: a model that this version does not run; it names the key or the tensor.
+        UsageError: this version does not run the model; the error names the key or the tensor.
         StorageError: a file is missing or damaged.
     """
     check_directory(path)
@@ -80,8 +80,8 @@ def read_hf(path: Path, *, cut_padding: bool) -> ExportSource:
 
 
 def _tokenizer_of(path: Path) -> dict[str, Json]:
-    """Return tokenizer.json as it is. Raises StorageError, and UsageError for a vocabulary of another
-    kind, by its name.
+    """Return tokenizer.json unchanged. Raises StorageError, and UsageError that names a vocabulary
+    of another kind.
     """
     raw = read_foreign_json(path / TOKENIZER) if (path / TOKENIZER).is_file() else None
     if isinstance(raw, dict):
@@ -90,16 +90,17 @@ def _tokenizer_of(path: Path) -> dict[str, Json]:
     if others and not (path / TOKENIZER).exists():
         raise _other_vocabulary(path / others[0])
     raise StorageError(
-        "the tokenizer is missing", where=str(path / TOKENIZER), remedy="a directory with tokenizer.json"
+        "the tokenizer is missing", where=str(path / TOKENIZER), remedy="name a directory with tokenizer.json"
     )
 
 
 def _other_vocabulary(file: Path) -> UsageError:
     """Return the refusal of a vocabulary that is not in tokenizer.json.
 
-    A SentencePiece model has no form here that keeps its ids: it puts a blank before a text, merges
-    characters across blanks, and has a byte twice, as a character and as itself. In the form of
-    specs/dataset.md a text is cut by a rule, no text is changed, and every byte string has one id.
+    No tokenizer of ours can keep the ids of a SentencePiece model. It puts a space before a text,
+    merges characters across spaces, and has some bytes twice, as a character and as a byte. In the
+    form of specs/dataset.md a rule splits a text, no text is changed, and every byte string has one
+    id.
     """
     kind = _OTHER_VOCABULARIES[file.name]
     with file.open("rb") as opened:
@@ -123,7 +124,7 @@ def _other_vocabulary(file: Path) -> UsageError:
 
 
 def check_directory(path: Path) -> None:
-    """Name a directory that is no model, or more than one, as what it is.
+    """Refuse a directory that is not a model, or that holds an adapter or pickles, and say what it is.
 
     Raises StorageError, UsageError.
     """
@@ -180,7 +181,7 @@ class _Weights:
         names = foreign_names(spec, "hf")
         found = {name for name in files if not _COMPUTED.search(name)}
         if spec.tied and EMBEDDING not in found and HEAD in found:
-            # The head stands for both, as transformers takes it.
+            # The head is used for both, as in transformers.
             names["embedding.weight"] = HEAD
         wanted = {names[ours]: shape for ours, shape in tensors(spec).items()}
         if spec.tied and HEAD in found:
@@ -208,8 +209,8 @@ class _Weights:
         return self.files[theirs].read(theirs)
 
     def is_tied(self, spec: ModelSpec) -> bool:
-        """Return whether the embedding is the head: by the config, unless the file holds
-        a head that differs from it.
+        """Return whether the embedding is the head. The config says so, unless the file holds a
+        different head.
         """
         if not spec.tied or HEAD not in self.files or EMBEDDING not in self.files:
             return spec.tied
@@ -220,12 +221,12 @@ class _Weights:
 
 
 def tensor_files(path: Path) -> dict[str, TensorFile]:
-    """Return which file holds each tensor: one file, else as the weight map of an index says.
+    """Return the file of each tensor: one file, or the files in the weight map of an index.
 
     Raises StorageError.
     """
     if (path / WEIGHTS).is_file():
-        # transformers looks for it first; an index beside it is left from another saving.
+        # transformers looks for it first. An index beside it is left over from another save.
         file = open_tensors(path / WEIGHTS)
         return dict.fromkeys(file.places, file)
     index = path / INDEX
@@ -248,7 +249,6 @@ def tensor_files(path: Path) -> dict[str, TensorFile]:
             raise StorageError(
                 f"the index places tensor {tensor!r} in {name}, which does not hold it", where=str(index)
             )
-    # A tensor of the shards that the map does not place is one too many, and is
-    # refused by its name later.
+    # A tensor in a shard that the map does not contain is refused later.
     stray = {tensor: file for file in opened.values() for tensor in file.places if tensor not in placed}
     return stray | {tensor: opened[name] for tensor, name in placed.items()}

@@ -1,7 +1,8 @@
-"""The tokens that begin, end and pad a text of a Hugging Face directory, by the rule of transformers.
+"""Find the tokens that begin, end and pad a text of a Hugging Face directory, by the rule of
+transformers.
 
-Only the post-processor of tokenizer.json puts a token before a text. For the token that ends a text
-the files are asked in this order: generation_config.json, config.json, tokenizer_config.json,
+Only the post-processor of tokenizer.json puts a token before a text. The token that ends a text is
+sought in this order: generation_config.json, config.json, tokenizer_config.json,
 special_tokens_map.json, the default of a Llama.
 """
 
@@ -17,7 +18,7 @@ from sevenfold.export.hf.config import CONFIG, DEFAULTS, Config, shown
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import MAX_ENDS, Roles
 
-# What changes the tokens of a greedy decoder, with the value that changes nothing.
+# The settings that change the tokens of a greedy decoder, each with the value that changes nothing.
 GREEDY: dict[str, Json] = {
     "do_sample": False,
     "num_beams": 1,
@@ -43,21 +44,21 @@ GENERATION, SETTINGS, MAP = "generation_config.json", "tokenizer_config.json", "
 
 
 def read_roles(path: Path, config: Config, raw: dict[str, Json], tokenizer: Tokenizer) -> Roles | None:
-    """Return the roles that the files give; None when the names of the vocabulary say the same.
+    """Return the roles of the files; None when they follow from the names of the vocabulary.
 
     Args:
-        raw: tokenizer.json as it is.
+        raw: tokenizer.json unchanged.
 
     Raises:
-        StorageError: a value of another type, or a token that the vocabulary does not have.
-        UsageError: a post-processor that does more than to put one token before a text.
+        StorageError: a value has another type, or a token is not in the vocabulary.
+        UsageError: the post-processor does more than putting one token before a text.
     """
     generation, names = _object(path / GENERATION), _token_names(path)
     ids = {name: tokenizer.special_id(name) for name in tokenizer.special_tokens}
     vocabulary = _vocabulary(raw)
 
     def of(role: str) -> tuple[Json, str]:
-        """Return the value of a role, and the file that says it."""
+        """Return the value of a role, and the file that contains it."""
         key = f"{role}_token_id"
         for values, file in ((generation, GENERATION), (config.value, CONFIG)):
             if values.get(key) is not None:
@@ -87,24 +88,24 @@ def read_roles(path: Path, config: Config, raw: dict[str, Json], tokenizer: Toke
 
 
 def unheard(path: Path) -> tuple[str, ...]:
-    """Return the settings of generation_config.json that choose other tokens than the most likely
-    ones, which no run here does.
+    """Return a note for each setting of generation_config.json that chooses other tokens than the
+    most likely ones. No run here does that.
 
     Raises:
-        StorageError: the file is no JSON object.
+        StorageError: the file is not a JSON object.
     """
     values = _object(path / GENERATION)
     asked = {
         key: value for key, value in values.items() if key in GREEDY and value not in (None, GREEDY[key])
     }
     return tuple(
-        f"{GENERATION}: {key} {shown(value)} is not taken over; the most likely token is taken here"
+        f"{GENERATION}: {key} {shown(value)} is ignored; the most likely token is chosen here"
         for key, value in sorted(asked.items())
     )
 
 
 def _object(path: Path) -> dict[str, Json]:
-    """Return a file that may be missing. Raises StorageError when it is no JSON object."""
+    """Return a file that may be missing. Raises StorageError when it is not a JSON object."""
     value = read_foreign_json(path) if path.is_file() else {}
     if not isinstance(value, dict):
         raise StorageError("not a JSON object", where=str(path), remedy="get the model again")
@@ -119,7 +120,7 @@ def _vocabulary(raw: dict[str, Json]) -> dict[str, int]:
 def _token_names(path: Path) -> dict[str, str]:
     """Return `bos_token`, `eos_token`, `pad_token` by name.
 
-    The map counts where the settings do not list the added tokens.
+    The map decides when the settings do not list the added tokens.
     """
     settings = _object(path / SETTINGS)
     merged = settings if "added_tokens_decoder" in settings else settings | _object(path / MAP)
@@ -135,7 +136,7 @@ def _token_names(path: Path) -> dict[str, str]:
 
 
 def _id(path: Path, key: str, value: Json, file: str, n_ids: int) -> int | None:
-    """Return an id of the vocabulary; a default outside of it is none. Raises StorageError."""
+    """Return an id of the vocabulary. A default outside of it counts as none. Raises StorageError."""
     if type(value) is int and 0 <= value < n_ids:
         return value
     if type(value) is int and not file:
@@ -148,8 +149,8 @@ def _id(path: Path, key: str, value: Json, file: str, n_ids: int) -> int | None:
 
 
 def _known(key: str, value: Json, file: str, path: Path, n_ids: int) -> int | None:
-    """Return an id that decides no answer: one outside the vocabulary, such as -1, stands for none.
-    Raises StorageError.
+    """Return an id that decides no answer. An id outside the vocabulary, such as -1, counts as
+    none. Raises StorageError.
     """
     if value is not None and type(value) is not int:
         raise StorageError(f"{key} is {shown(value)}, not a token id", where=str(path / file))
@@ -172,12 +173,12 @@ def _leading(raw: dict[str, Json], ids: dict[str, int], path: Path) -> int | Non
             raise _unread(path, f"post_processor {shown(step)}")
         *before, text = step["single"]
         if "Sequence" not in text or not all("SpecialToken" in item for item in before):
-            raise _unread(path, "a post_processor that puts a token behind a text")
+            raise _unread(path, "a post_processor that puts a token after a text")
         put += [item["SpecialToken"]["id"] for item in before]
         for name in put:
             if name not in ids or step["special_tokens"][name]["ids"] != [ids[name]]:
                 raise _unread(
-                    path, f"a post_processor with {shown(name)}, which is no special token of its own"
+                    path, f"a post_processor with {shown(name)}, which is not one of its special tokens"
                 )
     if len(put) > 1:
         raise _unread(path, f"a post_processor that puts {len(put)} tokens before a text")
@@ -188,5 +189,5 @@ def _unread(path: Path, what: str) -> UsageError:
     return UsageError(
         f"it has {what}",
         where=str(path / TOKENIZER),
-        remedy="one token before a text, or none, is what this version runs",
+        remedy="this version runs models with at most one token before a text",
     )

@@ -1,1 +1,1 @@
-"""Proof of an export: the runtimes that will read it give the same answers."""
+"""Prove an export: the runtimes that will read it give the same answers."""

@@ -1,5 +1,5 @@
-"""llama.cpp behind one JSON line a request, run by the Python of the interop environment; imports
-nothing of ours.
+"""Run llama.cpp for requests of one JSON line each. The Python of the interop environment runs this
+file, which imports nothing of ours.
 
 The `xllamacpp` wheel exports llama.cpp's C interface from its own library; ctypes calls it.
 Requests (stdin), each answered by one line {"ok": ...} or {"error": text}:
@@ -24,20 +24,22 @@ from typing import Any
 
 import numpy as np
 
-# Parameters are structures of the C interface that change with its version. Only these fields are
-# set; the offsets are checked against the defaults that the library itself gives, so another
-# version is refused, not misread.
+# The parameter structures of the C interface change with its version. Only these fields are set.
+# Their offsets are checked against the defaults of the library, so another version is refused and
+# not misread.
 _CONTEXT = {"n_ctx": 0, "n_batch": 4, "n_ubatch": 8, "n_threads": 28, "n_threads_batch": 32}
 _DEFAULTS = {0: 512, 4: 2048, 8: 512, 12: 1, 28: 4, 32: 4, 40: -1, 44: -1, 48: -1, 52: -1, 104: 1, 108: 1}
 _FLASH, _TYPE_K, _TYPE_V = 52, 104, 108
 _MODEL_DEFAULTS = {16: -1, 20: 1}
-# Repacked weights would be multiplied by quantised activations.
+# With repacked weights llama.cpp would quantise the activations.
 _EXTRA_BUFFERS = 74
 _LOG = ctypes.CFUNCTYPE(None, c_int, c_char_p, c_void_p)
 
 
 class _Blob(ctypes.Structure):
-    """A structure passed by value; longer than any of them, which the stack does not mind."""
+    """A structure that is passed by value. It is longer than each of the real ones, which does no
+    harm.
+    """
 
     _fields_ = [("bytes", ctypes.c_ubyte * 256)]
 
@@ -100,7 +102,7 @@ def _library() -> Any:
 
 
 class Driver:
-    """One loaded model at a time."""
+    """A driver that holds one loaded model at a time."""
 
     def __init__(self) -> None:
         self.lib = _library()
@@ -113,8 +115,8 @@ class Driver:
         self.n_vocab = 0
 
     def open(self, path: str, context: int, threads: int) -> dict[str, Any]:
-        """Load a file, with F32 keys and values and without flash attention: what llama.cpp
-        computes most exactly.
+        """Load a file with F32 keys and values and without flash attention, which is the most exact
+        setting of llama.cpp.
         """
         self.close()
         parameters = self.lib.llama_model_default_params()
@@ -164,7 +166,7 @@ class Driver:
         return found
 
     def roles(self) -> dict[str, Any]:
-        """Return what begins a text and what ends it, as llama.cpp has read it from the file."""
+        """Return the tokens that begin and end a text, as llama.cpp read them from the file."""
         ends = [i for i in range(self.n_vocab) if self.lib.llama_vocab_is_eog(self.vocab, i)]
         return {
             "bos": self.lib.llama_vocab_bos(self.vocab),
@@ -174,8 +176,8 @@ class Driver:
         }
 
     def _decode(self, ids: list[int], start: int, every: bool) -> np.ndarray:
-        """Return the logits of all positions, or of the last, for ids that follow `start` others.
-        float32 [T or 1, V].
+        """Return the logits of all positions or of the last one, for ids that follow `start`
+        others. float32 [T or 1, V].
         """
         n = len(ids)
         batch = self.lib.llama_batch_init(n, 0, 1)
@@ -197,7 +199,7 @@ class Driver:
         )
 
     def logits(self, ids: list[int], out: str) -> bool:
-        """Return the logits after each id, into a file."""
+        """Write the logits after each id to a file."""
         self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)
         np.save(out, self._decode(ids, 0, True))
         return True
@@ -215,7 +217,7 @@ class Driver:
         return made
 
     def quantize(self, type: int, source: str, weights: str | None, out: str) -> int:
-        """Return the rows of a float matrix in one of llama.cpp's types."""
+        """Write the rows of a float matrix in one of the types of llama.cpp."""
         values = np.ascontiguousarray(np.load(source), np.float32)
         importance = np.ascontiguousarray(np.load(weights), np.float32) if weights else None
         room = np.zeros(values.nbytes, np.uint8)
@@ -232,7 +234,7 @@ def main() -> None:
     """Answer requests until the input ends."""
     try:
         driver = Driver()
-    except Exception as error:  # noqa: BLE001 - every failure is an answer, the caller turns it into one line
+    except Exception as error:  # noqa: BLE001 - every failure is an answer, shown in one line
         print(json.dumps({"error": str(error)}), flush=True)
         return
     for line in sys.stdin:

@@ -1,13 +1,12 @@
-"""Comparison of an export with the model, by the runtimes that will read it (E6).
+"""Compare an export with the model by the runtimes that will read it (E6).
 
 A difference fails the export. There are two references in PyTorch: `model` has the trained weights,
-`stored` has the floats that the written file stands for. A runtime has to agree with `stored`. The
-cost of a storage type is `stored` against `model`, as perplexity and as KL divergence.
+`stored` has the floats of the written file. A runtime must agree with `stored`. The cost of a
+    storage type is the difference between `stored` and `model`, as perplexity and as KL divergence.
 
-Greedy tokens are compared by reading. The runtime generates. The reference reads prompt and tokens
-once and says at each position what it would have taken. Where its two best tokens differ by less than
-`margin` (nats of logit), the position is a tie. The rest of that prompt is left out, and the report
-counts it.
+To compare greedy tokens, the runtime generates, and the reference reads prompt and tokens once and
+chooses a token at each position. When its two best tokens differ by less than `margin` (nats of
+logit), the position is a tie. The rest of that prompt is left out, and the report counts it.
 """
 
 from __future__ import annotations
@@ -34,14 +33,15 @@ from sevenfold.recipe.sizing import count, tensors
 from sevenfold.tokenizer.codec import Tokenizer
 
 STEPS = 64
-# Parameters past which the reference holds one layer at a time.
+# Above this number of parameters, the reference holds one layer at a time.
 STREAMED = 1_000_000_000
-# FP32 against FP32, absolute (E6)
+# The absolute tolerance of FP32 against FP32 (E6).
 LOGIT_TOLERANCE = 1e-4
-# Ratio (E6)
+# The tolerance as a ratio (E6).
 PERPLEXITY_TOLERANCE = 1e-3
 TOP = 5
-# Characters; the slow suite asks with ten million, which takes llama.cpp half a minute.
+# The characters of a long line. The slow suite uses ten million, which takes llama.cpp half a
+# minute.
 LONG_LINE = 100_000
 PROMPTS = (
     "def add(a, b):\n    ",
@@ -75,8 +75,8 @@ class ParityError(SevenfoldError):
 
 @dataclass(frozen=True, kw_only=True)
 class ParityCheck:
-    """One question to one runtime. status: pass, fail, measured (nothing to
-    compare with), skipped (and why).
+    """The result of one comparison with one runtime. status: pass, fail, measured (without a
+    limit), or skipped (with the reason).
     """
 
     runtime: str
@@ -86,18 +86,18 @@ class ParityCheck:
     figures: dict[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Json]:
-        """Return the check as it is printed and kept."""
+        """Return the check in the form in which it is printed and stored."""
         return asdict(self)
 
 
 def skipped(runtime: str) -> ParityCheck:
-    """Return the line that says a runtime was not asked."""
+    """Return the check of a runtime that was skipped."""
     return ParityCheck(runtime=runtime, name="all", status="skipped", detail=MISSING)
 
 
 class FloatReference:
-    """The float model over given weights: whole, or past STREAMED parameters one layer at a time,
-    read anew at every call.
+    """The float model with given weights. Above STREAMED parameters it reads one layer at a time,
+    in every call.
     """
 
     def __init__(self, spec: ModelSpec, read: Callable[[str], Floats]) -> None:
@@ -165,8 +165,8 @@ class FloatReference:
 
 
 def prompt_ids(tokenizer: Tokenizer, context: int) -> list[list[int]]:
-    """Return the ids of the prompts with what begins a text, as a session reads them, cut to half
-    the context.
+    """Return the ids of the prompts as a session reads them, with the token that begins a text, cut
+    to half the context.
     """
     return [tokenizer.begun(tokenizer.encode(text))[: max(1, context // 2)] for text in PROMPTS]
 
@@ -186,8 +186,8 @@ def log_softmax(logits: Floats) -> NDArray[np.float64]:
 def compare_logits(
     name: str, runtime: Runtime, stored: FloatReference, prompts: list[list[int]], tolerance: float
 ) -> ParityCheck:
-    """Return the logits over all prompts: the largest difference, and the largest among the
-    reference's five best.
+    """Compare the logits of all prompts: the largest difference, and the largest one among the five
+    best tokens of the reference.
     """
     worst = top = 0.0
     for ids in prompts:
@@ -205,8 +205,8 @@ def compare_logits(
 def compare_greedy(
     runtime: Runtime, stored: FloatReference, prompts: list[list[int]], margin: float, most: int | None = None
 ) -> ParityCheck:
-    """Return the same greedy tokens, `most` (STEPS) after each prompt, by the rule at the top of
-    this module.
+    """Compare `most` (STEPS) greedy tokens after each prompt, by the rule at the top of this
+    module.
     """
     n_same = n_ties = n_tokens = 0
     for ids in prompts:
@@ -238,10 +238,10 @@ def compare_greedy(
 def compare_perplexity(
     runtime: Runtime, model: FloatReference, rows: NDArray[np.int64], tolerance: float | None
 ) -> ParityCheck:
-    """Return the perplexity of the runtime on windows of text, and KL divergence from the trained
-    model, beside its perplexity.
+    """Compare the perplexity of the runtime on windows of text with that of the trained model, and
+    measure the KL divergence from it.
 
-    With a `tolerance` (ratio) it must be met; without, the figures are reported.
+    A `tolerance` (a ratio) must be met. Without one the figures are only reported.
     """
     theirs, mine, divergence = [], [], []
     for row in rows:
@@ -264,8 +264,8 @@ def compare_perplexity(
 def compare_ids(
     runtime: Runtime, tokenizer: Tokenizer, lines: list[str], *, exact: bool = True
 ) -> ParityCheck:
-    """Return the ids of real lines, whole blocks of them, odd texts, random texts and a long line.
-    Not `exact`: counted, not required.
+    """Compare the ids of real lines, blocks of lines, unusual texts, random texts and a long line.
+    Unless `exact` is set, differences are counted and allowed.
     """
     blocks = ["".join(lines[i : i + 40]) for i in range(0, len(lines), 40)]
     groups = {

@@ -1,6 +1,6 @@
-"""Texts on which tokenizers are compared: real lines, and texts that break tokenizers.
+"""Make the texts on which tokenizers are compared: real lines, and texts that break tokenizers.
 
-Always the same.
+They are always the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 N_LINES = 20_000
 _RANDOM_TEXTS = 2000
 
-# What prompts, generated code and hostile input hold beside words.
+# The characters that prompts, generated code and hostile input contain besides words.
 ODD = (
     "",
     " ",
@@ -71,28 +71,30 @@ _ALPHABET = (
 
 @cache
 def random_texts() -> tuple[str, ...]:
-    """Return the short strings over an alphabet of everything that a splitting rule looks at; the
-    same every time.
+    """Return short strings over an alphabet of all characters that a splitting rule distinguishes.
+    They are the same every time.
     """
     rng = random.Random(7)
     return tuple("".join(rng.choices(_ALPHABET, k=rng.randrange(1, 24))) for _ in range(_RANDOM_TEXTS))
 
 
 def long_line(length: int) -> str:
-    """Return one line of so many characters of code."""
+    """Return one line of code with `length` characters."""
     unit = "value_1 = compute(alpha, 'beta')[3] + 0x7f; "
     return (unit * (length // len(unit) + 1))[:length]
 
 
 def library_lines(count: int = N_LINES) -> list[str]:
-    """Return the lines of the interpreter's own library with their line ends, several kinds of
-    modules, in a fixed order.
+    """Return lines of several kinds of modules of the interpreter's library, with their line ends,
+    in a fixed order.
     """
     return library_text(count * 200).splitlines(keepends=True)[:count]
 
 
 def library_text(n_characters: int) -> str:
-    """Return so many characters of the interpreter's own library, in reverse alphabetical order."""
+    """Return `n_characters` characters of the interpreter's library, with its modules in reverse
+    alphabetical order.
+    """
     root = Path(sysconfig.get_paths()["stdlib"])
     parts, size = [], 0
     for path in sorted(root.glob("*.py"), reverse=True):

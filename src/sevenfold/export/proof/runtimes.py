@@ -1,8 +1,8 @@
-"""The runtimes that prove an export: llama.cpp and our Go program, each in a process of its own.
+"""Run the runtimes that prove an export, llama.cpp and our Go program, each in its own process.
 
 They live in an environment that `make interop` builds (S7_INTEROP, else `.interop` of the checkout
-or of the working directory), because their pins are not ours. A runtime that is not there is
-reported by name, never passed over.
+or of the working directory), because their pins differ from ours. A missing runtime is always
+reported.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from sevenfold.core.errors import StorageError
 from sevenfold.export.store import Bytes, Floats
 
 DRIVER = Path(__file__).with_name("llama_driver.py")
-MISSING = "not here; `make interop` builds it"
-# llama.cpp waits for its threads by spinning, which starves everything on a busy machine.
+MISSING = "missing; `make interop` builds it"
+# The threads of llama.cpp wait by spinning, which blocks other work on a busy machine.
 THREADS = 1
 
 
 class Runtime(Protocol):
-    """What the harness asks of a runtime. Ids are the file's own; no special token is added."""
+    """The interface of a runtime. Ids are those of the file, and no special token is added."""
 
     name: str
 
     def open(self, path: Path, context: int) -> str:
-        """Load a file; what the runtime says of it. Raises StorageError."""
+        """Load a file and return the runtime's description of it. Raises StorageError."""
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         """Return the ids of each text. Raises StorageError."""
@@ -46,7 +46,7 @@ class Runtime(Protocol):
 
 
 def interop_home() -> Path | None:
-    """Return the directory that `make interop` made, or None."""
+    """Return the directory that `make interop` built, or None."""
     named = os.environ.get("S7_INTEROP")
     places = [Path(named)] if named else [Path(__file__).parents[4] / ".interop", Path(".interop")]
     return next((place for place in places if (place / "bin" / "python").is_file()), None)
@@ -72,7 +72,7 @@ class Process:
     def ask(self, op: str, **request: Any) -> Any:
         """Send one request and return its answer.
 
-        Raises StorageError when the program refuses it, or is gone.
+        Raises StorageError when the program refuses it or has ended.
         """
         process = self._process
         try:
@@ -131,7 +131,7 @@ class Process:
 
 @contextmanager
 def llama_cpp() -> Iterator[Process | None]:
-    """Yield llama.cpp, or None when the interop environment is not here."""
+    """Yield llama.cpp, or None when the interop environment is missing."""
     home = interop_home()
     yield from _running("llama.cpp", [str(home / "bin" / "python"), str(DRIVER)] if home else None)
 

@@ -1,4 +1,6 @@
-"""`transformers` as a runtime: the auto classes load the directory without code of ours, in FP32."""
+"""Use `transformers` as a runtime. Its auto classes load the directory in FP32 without code of
+ours.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ class Transformers:
     def load(cls, directory: Path) -> Transformers | None:
         """Load it, or None when `transformers` is not installed.
 
-        Nothing is looked for on a network.
+        The network is not used.
         """
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         try:
@@ -41,7 +43,7 @@ class Transformers:
         return f"transformers over {path.name}, context {context}"
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Return the ids of each text, without the token that is put before it."""
+        """Return the ids of each text without the token before it."""
         return [list(ids) for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
     def logits(self, ids: list[int]) -> Floats:
