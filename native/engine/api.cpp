@@ -1,12 +1,13 @@
-// The calls that run a team: what they refuse, how rows are laid out for the threads, greedy steps,
-// and the peak rate of multiply-adds.
+// The calls that run a team: checks of their arguments, the distribution of rows over threads,
+// greedy steps, and the peak rate of multiply-adds.
 #include "team.h"
 
 namespace {
 
 using s7::Row;
 
-// Rows for which a thread is better off with rows of its own than with a part of each projection.
+// From this number of rows on, threads split the rows. Below it they split the outputs of each
+// projection.
 constexpr i64 kOwnRows = 16;
 
 s7_status check(const s7_team &team, const s7_run *runs, i64 n_runs) {
@@ -28,14 +29,14 @@ s7_status check(const s7_team &team, const s7_run *runs, i64 n_runs) {
     return S7_OK;
 }
 
-// The thread of the i-th tile: there and back, so that late tiles, which see more keys, are spread
-// evenly.
+// The thread of the i-th tile, in ascending and then descending order. Late tiles see more keys,
+// and this spreads them evenly.
 i64 thread_of(i64 i, i64 n_threads) {
     const i64 at = i % (2 * n_threads);
     return at < n_threads ? at : 2 * n_threads - 1 - at;
 }
 
-// Cut the rows of `line` into tiles of one session each; gives how many.
+// Cuts the rows of `line` into tiles of one session each. Returns the number of tiles.
 i64 cut(s7_team &team, i64 n_rows) {
     const s7_shape &h = team.model->shape;
     const i64 most_rows = most(s7::kQueries / (h.n_heads / h.n_kv_heads), i64{1});
@@ -50,9 +51,8 @@ i64 cut(s7_team &team, i64 n_rows) {
     return n;
 }
 
-// The same order of rows, where the outputs of a projection are what threads split. A thread
-// attends with the sessions of its own rows where each has all of one, and need not wait for the
-// others.
+// Keeps the order of rows when threads split the outputs of projections. When no session has rows
+// of two threads, each thread attends with its own sessions and need not wait for the others.
 void deal_in_order(s7_team &team, i64 n_rows) {
     const i64 n_threads = team.n_threads;
     const Row *rows = team.rows.get();
@@ -67,7 +67,7 @@ void deal_in_order(s7_team &team, i64 n_rows) {
     }
 }
 
-// Rows in the order of the threads that do them.
+// Orders rows by the threads that compute them.
 void deal(s7_team &team, i64 n_rows) {
     const i64 n_threads = team.n_threads, n_tiles = cut(team, n_rows);
     team.n_rows = n_rows;
@@ -108,12 +108,12 @@ void deal(s7_team &team, i64 n_rows) {
     }
 }
 
-// `n_left` rows of the runs whose sequences go through the stack of `expert`.
+// Runs `n_left` rows of the runs whose sequences use the stack of `expert`.
 void run_rows(s7_team &team, const s7_run *runs, i64 n_left, i64 expert) {
     const i64 most_rows = s7::kRows * team.n_threads;
     i64 run = 0, t = 0;
     for (i64 n_passes = (n_left + most_rows - 1) / most_rows; n_passes > 0; --n_passes) {
-        const i64 n = (n_left + n_passes - 1) / n_passes;  // passes as even as can be
+        const i64 n = (n_left + n_passes - 1) / n_passes;  // passes of nearly equal size
         for (i64 r = 0; r < n; ++r) {
             while (runs[run].session->expert != expert) ++run;
             const s7_run &from = runs[run];
@@ -129,15 +129,16 @@ void run_rows(s7_team &team, const s7_run *runs, i64 n_left, i64 expert) {
     }
 }
 
-// The runs whose sequences go through the stack of `expert`: all of them, where there are no
-// stacks. By all threads, or by the caller's alone where that goes faster (pace.h).
+// Runs the sequences that use the stack of `expert`, or all sequences when there are no stacks.
+// Uses all threads, or only that of the caller when that is faster (pace.h).
 void run_some(s7_team &team, const s7_run *runs, i64 n_runs, i64 expert) {
     i64 n_rows = 0;
     for (i64 i = 0; i < n_runs; ++i)
         n_rows += runs[i].session->expert == expert ? runs[i].n_ids : 0;
     team.expert = expert;
     if (n_rows == 0) return;
-    // Few rows have a pace for each number of them; more share one, by what a row takes.
+    // Each small number of rows has its own pace. Larger numbers share one, which counts time per
+    // row.
     const bool is_many = n_rows >= s7::kPaces;
     s7::Pace &pace = team.paces[is_many ? 0 : n_rows];
     team.n_threads = team.n_seats > 1 && pace.is_alone() ? 1 : team.n_seats;
@@ -157,12 +158,12 @@ void run_all(s7_team &team, const s7_run *runs, i64 n_runs) {
     for (i64 i = 0; i < n_runs; ++i) runs[i].session->length += runs[i].n_ids;
 }
 
-// Steps behind the ids of run i that append a token: of `limits`, or of n_tokens for every run.
+// The number of steps after the ids of run i that append a token, from `limits` or from n_tokens.
 i64 appended(const i32 *limits, i64 i, i64 n_tokens) {
     return most(limits == nullptr ? n_tokens : i64{limits[i]}, i64{1}) - 1;
 }
 
-// Checks a call, and gets all that its ids and the steps behind them will need.
+// Checks a call, and reserves the memory for its ids and the steps after them.
 s7_status prepare(s7_team &team, const s7_run *runs, i64 n_runs, i64 n_tokens,
                   const i32 *limits = nullptr) {
     if (const s7_status bad = check(team, runs, n_runs)) return bad;
@@ -179,7 +180,7 @@ s7_status prepare(s7_team &team, const s7_run *runs, i64 n_runs, i64 n_tokens,
     return team.make_scores(n_keys) ? S7_OK : S7_NO_MEMORY;
 }
 
-// What s7_greedy and s7_decode share: s7_decode's arguments.
+// The arguments of s7_decode, which s7_greedy uses as well.
 struct Steps {
     const i32 *limits;
     i32 stop, *tokens, n_tokens, *n_made;

@@ -1,7 +1,8 @@
-// AVX2. vpmaddubsw multiplies unsigned by signed bytes and adds two products in 16 bits, where it
-// saturates: |a| is the unsigned side, its sign goes to the code, and pairs reach
-// 2 * 128 * 127 = 32512. |a| is prepared once for all panels. P times V is a product of 16 bits
-// (f <= 32512), for which values are widened: one pass instead of one for each limb.
+// AVX2. vpmaddubsw multiplies unsigned by signed bytes and adds two products in 16 bits with
+// saturation. |a| is the unsigned factor, and its sign is moved to the code. A pair is at most 2 *
+// 128 * 127 = 32512, so nothing saturates. |a| is prepared once for all panels. P times V is a
+// product of 16 bits (f <= 32512). Values are widened for it, which takes one pass instead of one
+// for each limb.
 #include "kernels.h"
 
 #if defined(__AVX2__)
@@ -25,8 +26,8 @@ struct Rows {
     }
 };
 
-// Magnitudes of as many rows as stay in the first cache beside their acts, ten where they fit at
-// all; of a row that is too long, none, and it goes alone.
+// Magnitudes of as many rows as fit the first-level cache together with their acts, at most ten. A
+// row that is too long has none and is computed alone.
 struct Prepared {
     static constexpr i64 kRoom = 32768, kNear = 8192;
     alignas(32) u8 sizes[kRoom];
@@ -92,13 +93,13 @@ template <int MR, int NP>
 
 namespace {
 
-// acc += madd, in the intrinsic's place: GCC 12 copies each sum before it adds to it.
+// acc += madd, in assembly, because GCC 12 copies each sum before it adds to it.
 [[gnu::always_inline]] inline void add_pairs(__m256i &acc, __m256i a, __m256i b) {
     acc = _mm256_add_epi32(acc, _mm256_madd_epi16(a, b));
 }
 
-// Sums of MR rows over all pages for one panel of dimensions; four dimensions a register, each as
-// two sums.
+// The sums of MR rows over all pages for one panel of dimensions. A register holds four dimensions,
+// each as two sums.
 template <int MR>
 void value_tile(const s7::Head &head, i64 panel, const u8 *rows, i64 row_bytes, i64 n_keys, i32 *o,
                 i64 o_stride) {
@@ -144,7 +145,7 @@ void values(const s7::Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys
     }
 }
 
-// Multiply-adds of bytes take three instructions for 32 of them.
+// 32 multiply-adds of bytes take three instructions.
 i64 peak() {
     constexpr int chains = 10, rounds = 4096 * 8;
     __m256i acc[chains];
@@ -153,7 +154,7 @@ i64 peak() {
     each<chains>(S7_EACH(i) { acc[i] = _mm256_set1_epi32(i); });
     for (int r = 0; r < rounds; ++r) {
         each<chains>(S7_EACH(i) {
-            asm volatile("" : "+x"(b));  // not the same product as before, for all it knows
+            asm volatile("" : "+x"(b));  // the compiler must not reuse the product
             acc[i] = _mm256_add_epi32(acc[i], _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), ones));
         });
     }

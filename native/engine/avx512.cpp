@@ -1,6 +1,6 @@
-// AVX-512 with VNNI. vpdpbusd wants one factor unsigned: acts carry 128 more, and `start` takes 128
-// times an output's codes off again; the limbs of P are unsigned by themselves. Sums wrap to the
-// right value, for the exact result fits i32.
+// AVX-512 with VNNI. vpdpbusd needs one unsigned factor. Acts are therefore increased by 128, and
+// `start` subtracts 128 times the sum of an output's codes. The limbs of P are unsigned. Sums may
+// wrap, but the exact result fits i32, so the result is right.
 #include "kernels.h"
 
 #if defined(__AVX512VNNI__)
@@ -9,8 +9,8 @@
 
 namespace {
 
-// acc += the dots of four unsigned and four signed bytes. In the intrinsic's place: GCC 12 copies
-// each sum before it adds to it.
+// acc += the dots of four unsigned and four signed bytes. In assembly, because GCC 12 copies each
+// sum before it adds to it.
 [[gnu::always_inline]] inline void add_dots(__m512i &acc, __m512i acts, __m512i codes) {
     asm("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(acts), "v"(codes));
 }
@@ -26,8 +26,8 @@ template <int MR, int NP> struct Tile {  // MR rows by NP panels of sums
         });
     }
 
-    // `ahead`: ask for the panels that come next, which the processor does not foresee where one
-    // panel ends and another begins.
+    // `ahead`: prefetch the next panels. The processor does not predict the step from one panel to
+    // the next.
     template <bool ahead = false>
     [[gnu::always_inline]] void add(const i8 *panels, i64 panel_bytes, i64 n_groups, const u8 *acts,
                                     i64 stride) {
@@ -50,7 +50,7 @@ template <int MR, int NP> struct Tile {  // MR rows by NP panels of sums
     }
 };
 
-// Sums of a tile, rescaled.
+// Rescales the sums of a tile.
 template <int MR, int NP>
 [[gnu::always_inline]] inline void store_rescaled(const Tile<MR, NP> &tile, const s7::Projection &w,
                                                   i64 panel, i32 *y, i64 y_stride) {
@@ -80,7 +80,7 @@ void linear_tile(const s7::Projection &w, i64 panel, const u8 *acts, i64 acts_st
     store_rescaled(tile, w, panel, y, y_stride);
 }
 
-// f(a constant of the text) for 1 <= n <= N.
+// Calls f with n as a compile-time constant, 1 <= n <= N.
 template <int N, class F> [[gnu::always_inline]] inline void with_rows(i64 n, const F &f) {
     if constexpr (N > 1) {
         if (n < N) return with_rows<N - 1>(n, f);
@@ -94,7 +94,7 @@ void linear_column(const s7::Projection &w, i64 panel, const u8 *acts, i64 acts_
     constexpr int most_rows = 6;
     i64 left = n;
     for (i64 blocks = (n + most_rows - 1) / most_rows; blocks > 0; --blocks) {
-        const i64 rows = (left + blocks - 1) / blocks;  // as even as can be
+        const i64 rows = (left + blocks - 1) / blocks;  // blocks of nearly equal size
         with_rows<most_rows>(rows, [&](auto count) __attribute__((always_inline)) {
             linear_tile<count, NP>(w, panel, acts, acts_stride, y, y_stride);
         });
@@ -104,9 +104,9 @@ void linear_column(const s7::Projection &w, i64 panel, const u8 *acts, i64 acts_
     }
 }
 
-// Seven or eight rows go over the codes once, by three panels. More rows read codes from the first
-// cache again, so there the wider tile counts, which loads less. Gives the first panel that is
-// left.
+// Seven or eight rows read the codes once, three panels at a time. More rows read codes again from
+// the first-level cache. There the wider tile is faster, because it loads less. Returns the first
+// panel that is left.
 template <int MR>
 i64 linear_once(const s7::Projection &w, i64 p, i64 p1, const u8 *acts, i64 acts_stride, i32 *y,
                 i64 y_stride) {
@@ -118,7 +118,7 @@ i64 linear_once(const s7::Projection &w, i64 p, i64 p1, const u8 *acts, i64 acts
 void linear(const s7::Projection &w, i64 p0, i64 p1, const u8 *acts, i64 acts_stride, i64 n, i32 *y,
             i64 y_stride) {
     i64 p = p0;
-    if (n == 1) {  // bound by memory: what it asks for ahead would only wait in the same line
+    if (n == 1) {  // limited by memory, so a prefetch does not help
         for (; p + 8 <= p1; p += 8) linear_tile<1, 8, false>(w, p, acts, acts_stride, y, y_stride);
     }
     if (n == 7) p = linear_once<7>(w, p, p1, acts, acts_stride, y, y_stride);
@@ -132,7 +132,7 @@ void linear(const s7::Projection &w, i64 p0, i64 p1, const u8 *acts, i64 acts_st
     }
 }
 
-// Scores of MR rows on the first NP panels of a page.
+// The scores of MR rows on the first NP panels of a page.
 template <int MR, int NP>
 [[gnu::always_inline]] inline void score_page(const s7::HeadLayout &at, const u8 *page, i64 first,
                                               i64 n_keys, i32 lift, const u8 *acts, i64 acts_stride,
@@ -145,7 +145,7 @@ template <int MR, int NP>
     each<NP>(S7_EACH(p) {
         k_m[p] = widen_u16(array<u16>(page, at.k_m) + p * kPanel);
         k_e[p] = widen_i16(array<i16>(page, at.k_e) + p * kPanel);
-        // Exponents of positions that are not written yet say nothing.
+        // Mask exponents of positions that are not written yet.
         low = _mm512_mask_min_epi32(low, first_lanes(n_keys - first - p * kPanel), low, k_e[p]);
     });
     const i32 least_e = _mm512_reduce_min_epi32(low);
@@ -217,7 +217,7 @@ void scores(const s7::Head &head, i32 lift, const u8 *acts, i64 acts_stride, s7:
                       out + t * stride, stride);
 }
 
-// The table of EXP2 as two sets of 64 words: entries, and distances to the next.
+// The table of EXP2 as two sets of 64 words: the entries, and the distances to the next entries.
 struct Exp2Table {
     __m512i entry[2], distance[2];
 
@@ -233,8 +233,8 @@ struct Exp2Table {
         }
     }
 
-    // EXP2 of 16 lanes. The lower word of a lane picks, by its last 6 bits; the upper one is
-    // cleared.
+    // EXP2 of 16 lanes. The last 6 bits of a lane's lower word select the entry, and the upper word
+    // is cleared.
     __m512i operator()(__m512i d) const {
         const __m512i index = _mm512_srli_epi32(d, 10);
         const __m512i y0 = _mm512_maskz_permutex2var_epi16(0x55555555, entry[0], index, entry[1]);
@@ -248,7 +248,7 @@ struct Exp2Table {
     }
 };
 
-// A lane sums up 65536 keys at most, below 2^31; all of them do not fit.
+// A lane sums at most 65536 keys, which stays below 2^31. The sum of all lanes does not fit.
 u64 total_of(__m512i sums) {
     const __m512i low = _mm512_cvtepu32_epi64(_mm512_castsi512_si256(sums));
     return static_cast<u64>(_mm512_reduce_add_epi64(
@@ -308,7 +308,7 @@ void weights(const s7::Head &head, s7::Query &query, i32 *scores, const u32 *ste
     }
 }
 
-// Sums of `MR / 2` rows over all pages, NP panels of dimensions.
+// The sums of `MR / 2` rows over all pages for NP panels of dimensions.
 template <int MR, int NP>
 void value_tile(const s7::Head &head, i64 panel, const u8 *limbs, i64 stride, i64 n_keys, i32 *o,
                 i64 o_stride) {

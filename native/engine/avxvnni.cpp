@@ -1,6 +1,6 @@
-// AVX-VNNI: vpdpbusd in registers of 256 bits, for processors without AVX-512. As avx512.cpp: acts
-// carry 128 more, `start` takes 128 times an output's codes off again, the limbs of P are unsigned,
-// and sums wrap to the right value.
+// AVX-VNNI: vpdpbusd in registers of 256 bits, for processors without AVX-512. As in avx512.cpp,
+// acts are increased by 128, `start` subtracts 128 times the sum of an output's codes, the limbs of
+// P are unsigned, and sums may wrap.
 #include "kernels.h"
 
 #if defined(__AVXVNNI__)
@@ -18,13 +18,13 @@ struct Rows {
     Rows from(i64 t) const { return {acts + t * stride, stride}; }
 };
 
-struct Prepared {  // nothing is
+struct Prepared {  // nothing is prepared
     static i64 most_rows(i64) { return i64{1} << 30; }
     static Rows rows(const u8 *acts, i64 stride, i64, i64) { return {acts, stride}; }
 };
 
-// acc += the dots of four unsigned and four signed bytes. In the intrinsic's place: GCC 12 copies
-// each sum before it adds to it.
+// acc += the dots of four unsigned and four signed bytes. In assembly, because GCC 12 copies each
+// sum before it adds to it.
 [[gnu::always_inline]] inline void add_dots(__m256i &acc, __m256i acts, __m256i codes) {
     asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(acc) : "x"(acts), "x"(codes));
 }
@@ -49,7 +49,7 @@ inline __m128i narrow_to_bytes(__m256i first, __m256i second) {
     return _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
 }
 
-// 16 weights as two limbs: high bytes in the first half of a row, low ones in the second.
+// 16 weights as two limbs: the high bytes in the first half of a row, the low bytes in the second.
 [[gnu::always_inline]] inline void store_weights(__m256i first, __m256i second, u8 *row, i64 stride,
                                                  i64 position) {
     const __m256i byte = _mm256_set1_epi32(255);
@@ -66,7 +66,7 @@ inline __m128i narrow_to_bytes(__m256i first, __m256i second) {
 
 namespace {
 
-// Sums of MR rows, two limbs each, over all pages for NP panels of dimensions.
+// The sums of MR rows with two limbs each, over all pages, for NP panels of dimensions.
 template <int MR, int NP>
 void value_tile(const s7::Head &head, i64 panel, const u8 *limbs, i64 stride, i64 n_keys, i32 *o,
                 i64 o_stride) {

@@ -1,8 +1,10 @@
 #!/bin/sh
-# Build the native engine: build.sh DIRECTORY [more compiler flags]. Makes DIRECTORY/libs7.so, beside and then renamed; with
-# S7_OBJECTS=1 the objects instead, for a target without shared libraries or a program that is linked statically.
-# CXX is the compiler and its arguments ("zig c++ -target aarch64-linux-musl"). Each instruction set is one file with its own flags;
-# everything else is compiled for any machine of the target.
+# Build the native engine: build.sh DIRECTORY [more compiler flags].
+#
+# It writes DIRECTORY/libs7.so under a temporary name and renames it. With S7_OBJECTS=1 it writes the objects
+# instead, for a target without shared libraries or a program that is linked statically. CXX is the compiler
+# with its arguments ("zig c++ -target aarch64-linux-musl"). Each instruction set is one file with its own
+# flags. Everything else is compiled for any machine of the target.
 set -eu
 out=${1:?usage: build.sh DIRECTORY [flags]}
 shift
@@ -13,7 +15,7 @@ case $($cxx -dumpmachine) in
 x86_64*)
     avx2="-mavx2"
     avxvnni="-mavx2 -mavxvnni"
-    # GCC 12 warns of its own headers' deliberately undefined vectors.
+    # GCC 12 warns about deliberately undefined vectors in its own headers.
     avx512="-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512
         -Wno-unknown-warning-option -Wno-maybe-uninitialized -Wno-uninitialized"
     ;;
@@ -29,11 +31,11 @@ compile() {
     $cxx -std=c++20 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-asynchronous-unwind-tables -Wall -Wextra -Werror \
         -I "$here" "$@" -c "$here/$name.cpp" -o "$work/$name.o"
 }
-# s7.h makes its own functions visible; nothing else leaves the library.
+# Only the functions of s7.h are visible outside of the library.
 for name in neon model dispatch cache team forward api freestanding; do
     compile "$name" "$@" & pids="$pids $!"
 done
-# Nobody runs it for its speed.
+# The scalar path is the oracle, so its speed does not matter.
 compile scalar -O2 "$@" & pids="$pids $!"
 compile avx2 $avx2 "$@" & pids="$pids $!"
 compile avxvnni $avxvnni "$@" & pids="$pids $!"

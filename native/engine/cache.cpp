@@ -1,4 +1,4 @@
-// Sessions: pages taken, shared, copied before they are written, and read back.
+// Sessions: allocate and share pages, copy shared pages before a write, and read them back.
 #include "cache.h"
 
 #include <new>
@@ -24,7 +24,7 @@ void release(Page *page) {
     if (page->n_holders.fetch_sub(1, std::memory_order_acq_rel) == 1) delete page;
 }
 
-// Byte of output `o`, input `i` in panels of `n_groups` groups.
+// The offset of output `o`, input `i` in panels of `n_groups` groups.
 i64 packed_at(i64 n_groups, i64 o, i64 i) {
     return o / kPanel * n_groups * kCell + (i / kGroup * kPanel + o % kPanel) * kGroup + i % kGroup;
 }
@@ -98,7 +98,7 @@ void s7_session::put_value(i64 layer, i64 kv, i64 position, const u8 *acts, s7::
     u8 *block = bytes.get()[position / kPage] + head_offset(layer, kv);
     const i64 slot = position % kPage, dims = model->shape.head_dim;
     const u8 flip = model->kernels->act_xor;
-    // Byte by byte: threads write neighbouring positions, whose bytes share words.
+    // Written byte by byte, because threads write neighbouring positions whose bytes share words.
     for (i64 p = 0; p * kPanel < dims; ++p) {
         u8 *to = block + layout.v + packed_at(kPage / kGroup, p * kPanel, slot);
         for (i64 o = 0; o < least(kPanel, dims - p * kPanel); ++o)

@@ -1,5 +1,5 @@
-// The KV cache of a sequence: pages of 64 positions of every layer and head, shared between
-// sequences by count.
+// The KV cache of a sequence: pages of 64 positions of all layers and heads. Sequences share pages
+// by reference count.
 #pragma once
 
 #include <atomic>
@@ -8,7 +8,7 @@
 
 namespace s7 {
 
-// Written only while one session holds it.
+// A page is written only while one session holds it.
 struct Page {
     std::atomic<i32> n_holders{1};
     Buffer<u8> bytes;  // [n_layers, n_kv_heads] blocks of HeadLayout
@@ -20,9 +20,9 @@ struct s7_session {
     const s7_model *model;
     s7::HeadLayout layout;
     i64 length = 0, n_pages = 0;
-    i64 expert = 0;  // whose stack follows the trunk; chosen by the first id
+    i64 expert = 0;  // its stack follows the trunk; the first id chooses it
     s7::Buffer<s7::Page *> pages;
-    s7::Buffer<u8 *> bytes;  // of each page: what kernels follow
+    s7::Buffer<u8 *> bytes;  // the bytes of each page, for the kernels
 
     explicit s7_session(const s7_model *of) : model(of), layout(of->shape.head_dim) {}
     s7_session(const s7_session &) = delete;
@@ -37,19 +37,19 @@ struct s7_session {
         return {bytes.get(), head_offset(layer, kv), &layout};
     }
 
-    // Ask for what attention with n_keys positions of a head will read: a stream of its own for
-    // each page, which the processor does not foresee.
+    // Prefetch the data that attention with n_keys positions of a head will read. Each page is a
+    // stream of its own, which the processor does not predict.
     void fetch(i64 layer, i64 kv, i64 n_keys) const;
 
-    // Room to write positions length .. length + n - 1; false without memory (what is held stays
-    // valid).
+    // Makes room for positions length .. length + n - 1. Returns false without memory; the contents
+    // then stay valid.
     [[nodiscard]] bool reserve(i64 n);
 
-    // Drop pages from the `n`-th on.
+    // Drops the pages from the `n`-th.
     void keep(i64 n);
 
-    // Codes of one key (acts, before its turn into a page) at a position; value likewise. Scales as
-    // the law stores them.
+    // Writes the codes of one key (given as acts) or value at a position. Scales have the form of
+    // the specification.
     void put_key(i64 layer, i64 kv, i64 position, const u8 *acts, s7::Pair scale);
     void put_value(i64 layer, i64 kv, i64 position, const u8 *acts, s7::Pair scale);
 };

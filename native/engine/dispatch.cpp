@@ -60,8 +60,8 @@ int32_t s7_isa_supported(s7_isa isa) {
     if (isa == S7_AVXVNNI) return here.avxvnni();
     if (isa == S7_AVX512) return here.avx512();
 #endif
-    return 1;  // every ARM of 64 bits has NEON, and a module with SIMD128 does not load where it is
-               // not
+    // every 64-bit ARM has NEON, and a module with SIMD128 loads only where it is supported
+    return 1;
 }
 
 s7_isa s7_isa_widest(void) {

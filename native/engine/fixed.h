@@ -1,9 +1,9 @@
 // Fixed point of specs/arithmetic.md, section 2: the mirror of src/sevenfold/core/numbers/fixed.py.
 // Integers only.
 //
-// Everything is in an unnamed namespace: each instruction set compiles its own copy, and the linker
-// can never hand the copy of a wider instruction set to code that runs on a narrower machine. For
-// the same reason nothing of the C++ library is used here.
+// Everything is in an unnamed namespace. Each instruction set compiles its own copy, so the linker
+// cannot use the copy of a wider instruction set in code for a narrower machine. For the same
+// reason this file uses nothing of the C++ library.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,7 @@ struct Scale {
     i32 m, e;
 };
 
-// Length in binary.
+// The number of binary digits.
 inline i32 bits(u64 v) { return v == 0 ? 0 : 64 - __builtin_clzll(v); }
 
 inline i64 sat32(i64 v) { return least(most(v, kMin32), kMax32); }
@@ -43,8 +43,8 @@ inline i64 sat32(i64 v) { return least(most(v, kMin32), kMax32); }
 // NOLINTNEXTLINE(clang-analyzer-core.BitwiseShift)
 inline i64 rshift(i64 v, i64 s) { return (v + ((i64{1} << s) >> 1)) >> s; }
 
-// MULSH in 32-bit lanes (R2), for loops that a compiler vectorises: s >= 17, where nothing
-// saturates; 0 from 48 on by itself.
+// MULSH in 32-bit lanes (R2), for loops that a compiler vectorises. s >= 17, so nothing saturates.
+// From s = 48 the result is 0 without a special case.
 inline i32 mulsh_narrow(i32 a, u32 m, u32 s) {
     const i32 t = (a >> 16) * static_cast<i32>(m) +
                   static_cast<i32>(((static_cast<u32>(a) & 0xFFFF) * m) >> 16);
@@ -63,15 +63,15 @@ inline i32 rshift_narrow(i32 v, i32 s) {
     return (b >> 1) + (b & 1);
 }
 
-// ADD: a sum past i32 becomes the end of it on the side of a.
+// ADD: a sum outside i32 becomes the limit of i32 with the sign of a.
 inline i32 add_saturated(i32 a, i32 b) {
     const i32 sum = static_cast<i32>(static_cast<u32>(a) + static_cast<u32>(b));
     const i32 end = (a >> 31) ^ static_cast<i32>(kMax32);
     return ((a ^ sum) & (b ^ sum)) < 0 ? end : sum;
 }
 
-// The shift of MULSH as a left and a right part. Past 48 the result is 0 by itself, so 62 stands
-// for all larger.
+// The shift of MULSH as a left and a right part. Above 48 the result is 0, so larger shifts are
+// replaced by 62.
 inline i64 left_part(i64 s) { return least(most(-s, i64{0}), i64{16}); }
 inline i64 right_part(i64 s) { return least(most(s, i64{0}), kMaxShift); }
 
@@ -100,9 +100,9 @@ inline Scale rsqrt(i64 v, const i32 *table) {
     return {static_cast<i32>(r), 31 + h};
 }
 
-// Steps of a table: an entry in the lower half of a word, the signed distance to the next in the
-// upper one (down, for EXP2). Which step is looked up and what is done with it are apart, so that a
-// compiler vectorises the second.
+// The steps of a table: a word holds an entry in its lower half and the signed distance to the next
+// entry in its upper half (downward for EXP2). Look-up and interpolation are separate functions, so
+// that a compiler can vectorise the second.
 
 // EXP2 for any u32.
 inline u32 exp2_index(u32 d) { return (d >> 10) & 63; }
@@ -121,7 +121,7 @@ inline i32 sigmoid(i32 g, u32 step) {
     return g < 0 ? 32768 - y : y;
 }
 
-// Left shift that brings an accumulator of n products of codes to 30 bits.
+// The left shift that brings an accumulator of n products of codes to 30 bits.
 inline i32 headroom(i64 n) { return most(30 - bits(static_cast<u64>(127 * 127 * n)), 0); }
 
 }  // namespace

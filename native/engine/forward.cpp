@@ -1,10 +1,10 @@
-// The forward pass of specs/arithmetic.md, section 3, over the rows of a team, as one of its
-// threads does it.
+// The part of one thread in the forward pass of specs/arithmetic.md, section 3, over the rows of a
+// team.
 //
-// With many rows each thread takes its own through all layers and meets the others once a layer,
-// when keys and values are written. With few, each projection's outputs are split, and threads meet
-// where one reads what another wrote. A single row's row operations are done by every thread for
-// itself: that is cheaper than to wait.
+// With many rows, each thread computes its own rows through all layers and waits for the others
+// once in each layer, when keys and values are written. With few rows, threads split the outputs of
+// each projection and wait where one reads what another wrote. For a single row every thread
+// computes the row operations itself, because that is cheaper than waiting.
 //
 // D d_model, H heads, K key/value heads, E head_dim, F d_ffn, V vocabulary.
 #include "team.h"
@@ -33,14 +33,14 @@ struct Worker {
     const Kernels &kernels = *model.kernels;
     const bool by_rows = team.by_rows;
     const bool alone =
-        !by_rows && team.n_rows == 1;  // one row: its row operations are done by each thread
+        !by_rows && team.n_rows == 1;  // one row: each thread computes its row operations
     const Share mine = alone ? Share{0, 1}
                              : Share{team.first_row[thread],
-                                     team.first_row[thread + 1]};  // rows of row operations
-    const Share all = by_rows ? mine : Share{0, team.n_rows};      // rows of projections
+                                     team.first_row[thread + 1]};  // the rows of its row operations
+    const Share all = by_rows ? mine : Share{0, team.n_rows};      // the rows of its projections
     u8 *const acts = alone ? own.acts.get() : team.acts.get();     // [n_rows, wide]
     u8 *const hidden = alone ? own.hidden.get() : team.hidden.get();
-    Pair *const token = alone ? own.token.get() : team.token.get();  // scale of a row of acts
+    Pair *const token = alone ? own.token.get() : team.token.get();  // the scale of a row of acts
     Pair *const hidden_token = alone ? own.hidden_token.get() : team.hidden_token.get();
 
     void meet() const {
@@ -57,7 +57,7 @@ struct Worker {
         return by_rows ? Share{0, w.n_panels} : split(w.n_panels);
     }
 
-    // LINEAR of rows first .. first + n - 1, this thread's outputs of them.
+    // LINEAR of rows first .. first + n - 1 for the outputs of this thread.
     void linear(const Linear &w, const u8 *from, i64 first, i64 n, i32 *y, i64 stride) const {
         const Share p = panels_of(w);
         kernels.linear(w.view(), p.begin, p.end, from, team.wide, n, y + first * stride, stride);
@@ -72,7 +72,7 @@ struct Worker {
         scale = {own_scale.m, own_scale.e + norm.exponent};
     }
 
-    // This thread's part of x[row] += delta[from], in units of the residual.
+    // The part of this thread of x[row] += delta[from], in units of the residual.
     void add_delta(const Linear &w, i64 from, i64 row, Pair scale) const {
         const Share p = panels_of(w);
         const i64 begin = p.begin * s7::kPanel, end = least(p.end * s7::kPanel, i64{shape.d_model});
@@ -109,7 +109,7 @@ void Worker::embed() const {
     meet();
 }
 
-// Key and value of one row and head into the cache.
+// Writes the key and value of one row and head to the cache.
 void Worker::append(const s7::Layer &layer, i64 index, i64 row, i64 kv) const {
     const s7::Row &to = team.rows.get()[row];
     const i64 half = shape.head_dim / 2, at = row * team.mid_wide + kv * shape.head_dim;
@@ -123,7 +123,7 @@ void Worker::append(const s7::Layer &layer, i64 index, i64 row, i64 kv) const {
 
 void Worker::append_all(const s7::Layer &layer, i64 index) const {
     const i64 n_kv = shape.n_kv_heads;
-    if (alone) {  // the heads that this thread attends with: nobody has to wait for them
+    if (alone) {  // only the heads of this thread, so that no thread waits
         for (i64 kv = thread; kv < n_kv; kv += team.n_threads) append(layer, index, 0, kv);
         return;
     }
@@ -133,8 +133,8 @@ void Worker::append_all(const s7::Layer &layer, i64 index) const {
     if (!team.own_sessions) team.barrier();
 }
 
-// The queries of a tile and of n_heads heads from `head` on, over the keys of head kv: o into
-// `joined`.
+// Attends with the queries of a tile and of n_heads heads from `head`, over the keys of head kv.
+// Writes o to `joined`.
 void Worker::attend(const s7::Layer &layer, i64 index, s7::Tile tile, i64 kv, i64 head,
                     i64 n_heads) const {
     const i64 dims = shape.head_dim, half = dims / 2, stride = s7::round_up(dims, 64),
@@ -166,7 +166,7 @@ void Worker::attend(const s7::Layer &layer, i64 index, s7::Tile tile, i64 kv, i6
         const i32 length = bits(total);
         const i64 divisor = length < 16 ? i64{total} << (16 - length) : i64{total} >> (length - 16);
         const i64 row = tile.first + r % tile.n, which = head + r / tile.n;
-        // A total is 2^14 at least (load_tables), so is no zero.
+        // A total is at least 2^14 (load_tables), so it is not zero.
         // NOLINTNEXTLINE(clang-analyzer-core.DivideZero)
         kernels.units(own.o.get() + r * stride, dims, static_cast<i32>(kMax32 / divisor),
                       length - 1, false, team.joined() + row * team.mid_wide + which * dims);
@@ -174,15 +174,15 @@ void Worker::attend(const s7::Layer &layer, i64 index, s7::Tile tile, i64 kv, i6
     }
 }
 
-// Ask for the keys and values of the at-th head, counted through the tiles. Tiles of several rows
-// follow others of their session, which left them near.
+// Prefetches the keys and values of the at-th head, counted over the tiles. A tile of several rows
+// follows another one of its session, whose data is still in the cache.
 void Worker::fetch(i64 index, i64 at) const {
     const s7::Tile tile = team.tiles.get()[at / shape.n_kv_heads];
     const s7::Row &row = team.rows.get()[tile.first];
     if (tile.n == 1) row.session->fetch(index, at % shape.n_kv_heads, row.position + 1);
 }
 
-// Heads side by side, quantised.
+// Joins the heads and quantises them.
 void Worker::join() const {
     const i64 dims = shape.head_dim;
     for (i64 r = mine.begin; r < mine.end; ++r) {
@@ -211,7 +211,7 @@ void Worker::attention(const s7::Layer &layer, i64 index) const {
     append_all(layer, index);
     const i64 group = shape.n_heads / shape.n_kv_heads, step = least(group, s7::kQueries);
     const bool by_tiles = by_rows || team.own_sessions;
-    // This thread's heads, counted through the tiles.
+    // The heads of this thread, counted over the tiles.
     const i64 n_kv = shape.n_kv_heads, stride = by_tiles ? 1 : team.n_threads;
     const i64 begin = by_tiles ? team.first_tile[thread] * n_kv : thread,
               end = (by_tiles ? team.first_tile[thread + 1] : team.n_tiles) * n_kv;
@@ -230,8 +230,8 @@ void Worker::attention(const s7::Layer &layer, i64 index) const {
     meet();
 }
 
-// One expert on n rows of acts; row j is row picked[j] of the pass. Results are at rows all.begin +
-// j.
+// Computes one expert for n rows of acts. Row j is row picked[j] of the pass. The results are at
+// rows all.begin + j.
 void Worker::expert(const s7::FeedForward &f, const u8 *from, const i32 *picked, i64 n) const {
     linear(f.gate, from, all.begin, n, team.first(), team.mid_wide);
     linear(f.up, from, all.begin, n, team.second(), team.mid_wide);
@@ -277,7 +277,7 @@ void Worker::feed_forward(const s7::Layer &layer) const {
     }
 }
 
-// Logits of the rows that want them, always split by outputs.
+// The logits of the rows that need them. Threads always split the outputs.
 void Worker::head() const {
     if (team.n_wanted == 0) return;
     const Share part = alone ? Share{0, 1} : split(team.n_wanted);

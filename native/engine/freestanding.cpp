@@ -1,4 +1,5 @@
-// Objects of a freestanding core: `new` takes the program's memory. Empty in every other build.
+// Memory of a freestanding core: `new` allocates from the program. Every other build leaves this
+// file empty.
 #include "platform.h"
 
 #if defined(S7_FREESTANDING_CORE)
@@ -7,7 +8,7 @@
 
 namespace {
 
-// Memory on a boundary of `align` bytes; in front of it lies where the block began.
+// Memory aligned to `align` bytes. The address of its block is stored before it.
 void *take_aligned(size_t n_bytes, size_t align) {
     if (align < sizeof(void *)) align = sizeof(void *);
     if (n_bytes > ~size_t{0} - align - sizeof(void *)) return nullptr;

@@ -1,5 +1,5 @@
-// The kernels that are a product of packed codes and row operations around it, for instruction sets
-// that bring a `dot`:
+// The kernels that consist of a product of packed codes and row operations around it, for
+// instruction sets that define `dot`:
 //
 //     dot(panels, panel_bytes, n_panels, n_groups, acts, acts_stride, n, out, out_stride)
 //     out[t, 16 p + o] = sum over i of acts[t, i] * code[16 p + o, i], i < 4 n_groups; acts are i8
@@ -38,7 +38,7 @@ void linear(const s7::Projection &w, i64 p0, i64 p1, const u8 *acts, i64 acts_st
     }
 }
 
-// Scores of one row on `n` keys of a page, in place of the dots; gives the largest. base = q_e +
+// Replaces the dots of one row with `n` keys of a page by scores. Returns the largest. base = q_e +
 // lift - 32.
 i32 score_row(const s7::HeadLayout &at, const u8 *page, i32 lift, s7::Pair query, i64 n, i32 *row) {
     const u16 *k_m = array<u16>(page, at.k_m);
@@ -60,10 +60,10 @@ i32 score_row(const s7::HeadLayout &at, const u8 *page, i32 lift, s7::Pair query
     return largest;
 }
 
-// Limbs of `n` weights: f = 256 high + low. Balanced, so that both are i8.
+// The limbs of `n` weights: f = 256 high + low. They are balanced, so that both are i8.
 void limbs_row(const i32 *p, const u16 *v_m, const i16 *v_e, i32 low_e, i64 n, u8 *high, u8 *low) {
     for (i64 j = 0; j < n; ++j) {
-        // p * m < 2^31, and past a shift of 32 nothing is left.
+        // p * m < 2^31, so a shift above 31 gives 0.
         const u32 s = static_cast<u32>(least(15 + v_e[j] - low_e, 31));
         const i32 f = static_cast<i32>((((static_cast<u32>(p[j]) * v_m[j]) >> s) + 1) >> 1);
         high[j] = static_cast<u8>((f + 128) >> 8);
@@ -130,7 +130,7 @@ void scores(const s7::Head &head, i32 lift, const u8 *acts, i64 acts_stride, s7:
     }
 }
 
-constexpr i64 kDims = 64;  // dimensions of a head that are summed up together: what `part` holds
+constexpr i64 kDims = 64;  // dimensions of a head that are summed together; the size of `part`
 
 template <Dot dot>
 void values(const s7::Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys, i32 *o,
@@ -156,7 +156,7 @@ void values(const s7::Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys
     }
 }
 
-// 64 x 64 multiply-adds, again and again.
+// Repeats 64 x 64 multiply-adds.
 template <Dot dot> i64 peak() {
     alignas(64) static constexpr i8 panels[4 * 16 * s7::kCell] = {};
     const i8 acts[4 * 64] = {};

@@ -17,7 +17,8 @@ bool s7::Arena::make(i64 n_bytes) {
     at_ = 0;
     end_ = n_bytes;
 #if defined(__linux__) && !defined(S7_FREESTANDING_CORE)
-    // Advice: nothing is lost where it is not taken. The last, partly used page stays small.
+    // This is only advice to the system, so a failure does no harm. The last, partly used page
+    // stays small.
     (void)madvise(memory_.get() + offset_, static_cast<size_t>(n_bytes / large * large),
                   MADV_HUGEPAGE);
 #endif
@@ -49,8 +50,8 @@ bool good_shape(const s7_shape &s) {
            is_exponent(s.score_e);
 }
 
-// Entries and distances to the next in one word each, down (-1) or up; false where an entry is not
-// in its range.
+// Packs each entry and its distance to the next one into a word, downward (-1) or upward. Returns
+// false if an entry is outside its range.
 bool make_steps(const i32 *entries, i64 n, i32 sign, i32 largest, u32 *steps) {
     for (i64 i = 0; i <= n; ++i) {
         if (!within(entries[i], 0, largest)) return false;
@@ -62,8 +63,8 @@ bool make_steps(const i32 *entries, i64 n, i32 sign, i32 largest, u32 *steps) {
     return true;
 }
 
-// Wrong tables give wrong bits, which the self-test finds; here only what keeps every value in its
-// width, and a sum of P from 0.
+// Wrong tables give wrong bits, which the self-test finds. This function only checks that every
+// value fits its width, and that a sum of P is not 0.
 bool load_tables(const s7_tables &from, s7_model &to) {
     std::memcpy(to.rsqrt, from.rsqrt, sizeof to.rsqrt);
     for (const i32 entry : from.rsqrt) {
@@ -74,7 +75,7 @@ bool load_tables(const s7_tables &from, s7_model &to) {
            make_steps(from.sigmoid, S7_SIGMOID_ENTRIES - 1, 1, 32768, to.sigmoid_steps);
 }
 
-// The codes of a projection, checked.
+// Checks the codes of a projection and returns them.
 s7_status codes_of(const s7_linear &w, i64 n_out, i64 n_in, const i8 *&codes) {
     if (w.codes == nullptr || w.row_m == nullptr || w.row_s == nullptr) return S7_NULL;
     if (w.n_out != n_out || w.n_in != n_in) return S7_SHAPE;
@@ -86,7 +87,7 @@ s7_status codes_of(const s7_linear &w, i64 n_out, i64 n_in, const i8 *&codes) {
     return S7_OK;
 }
 
-// What pack_linear takes from the arena.
+// The bytes that pack_linear takes from the arena.
 i64 packed_bytes(i64 n_out, i64 n_in, u8 act_xor) {
     const i64 padded = s7::round_up(n_out, s7::kPanel),
               groups = s7::round_up(n_in, s7::kGroup) / s7::kGroup;
@@ -107,7 +108,8 @@ i64 packed_bytes_of(const s7_model &model) {
            packed_bytes(s.vocab_size, d, flip);
 }
 
-// Row by row into panels; where acts are unsigned, sums start at -128 times an output's codes.
+// Packs row by row into panels. If acts are unsigned, sums start at -128 times the sum of an
+// output's codes.
 s7_status pack_linear(const s7_linear &from, i64 n_out, i64 n_in, s7_model &model, Linear &to) {
     const i8 *all_codes = nullptr;
     if (const s7_status bad = codes_of(from, n_out, n_in, all_codes)) return bad;

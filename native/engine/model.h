@@ -1,4 +1,4 @@
-// The model as the engine holds it: packed codes, checked sizes. Never written after its creation.
+// The model of the engine: packed codes and checked sizes. It is never written after its creation.
 #pragma once
 
 #include <cstdlib>
@@ -9,7 +9,8 @@
 
 namespace s7 {
 
-// Zeroed memory on cache lines, freed with its owner. Allocation can fail: ask `make`.
+// Zeroed memory, aligned to cache lines and freed with its owner. `make` reports a failed
+// allocation.
 template <class T> class Buffer {
   public:
     Buffer() = default;
@@ -17,7 +18,7 @@ template <class T> class Buffer {
     Buffer &operator=(const Buffer &) = delete;
     ~Buffer() { give(raw_); }
 
-    // `n` elements, zeroed by the system where it can; 64 bytes more than asked for, so that whole
+    // Allocates `n` elements, which the system zeroes if it can, and 64 bytes more, so that whole
     // vectors may be read at the end.
     [[nodiscard]] bool make(i64 n) {
         give(raw_);
@@ -25,7 +26,7 @@ template <class T> class Buffer {
         data_ = nullptr;
         n_bytes_ = 0;
         if (static_cast<u64>(n) > (SIZE_MAX / 2 - 128) / sizeof(T))
-            return false;  // an address of 32 bits is soon too short
+            return false;  // the size exceeds a 32-bit address
         const size_t bytes = static_cast<size_t>(n) * sizeof(T) + 128;
         raw_ = take_zeroed(bytes);
         if (raw_ == nullptr) return false;
@@ -44,13 +45,14 @@ template <class T> class Buffer {
     i64 n_bytes_ = 0;
 };
 
-// One block of zeroed memory for all packed weights, in the order of their use. Whole large pages
-// are asked for, where there are such: a token reads all of it, and small pages cost a walk each.
+// One block of zeroed memory for all packed weights, in the order of their use. It requests large
+// pages where they exist, because a token reads the whole block, and each small page costs a page
+// walk.
 class Arena {
   public:
     [[nodiscard]] bool make(i64 n_bytes);
 
-    // The next n elements, on a cache line; nullptr past the end.
+    // Returns the next n elements, aligned to a cache line; nullptr at the end.
     template <class T> T *take(i64 n) {
         const i64 bytes = round_up(n * static_cast<i64>(sizeof(T)), 64);
         if (at_ + bytes > end_) return nullptr;
@@ -105,7 +107,7 @@ struct s7_model {
     u32 exp2_steps[S7_EXP2_ENTRIES - 1]{},
         sigmoid_steps[S7_SIGMOID_ENTRIES - 1]{};  // entry + 2^16 * distance
     const s7::Kernels *kernels = nullptr;
-    s7::Arena arena;           // of every Linear
+    s7::Arena arena;           // the codes of every Linear
     s7::Buffer<i8> embedding;  // [V, D]
     s7::Buffer<u16> embedding_m, embedding_s;
     s7::Buffer<i16> cosine, sine;  // [C, E / 2]
@@ -119,7 +121,7 @@ struct s7_model {
     s7_model &operator=(const s7_model &) = delete;
     ~s7_model() { delete[] layers; }
 
-    // Layers that a sequence goes through, and all that there are.
+    // The number of layers of a sequence, and of all layers.
     i64 depth() const { return i64{shape.n_layers} + shape.stack_layers; }
     i64 n_layers() const {
         return shape.n_layers +

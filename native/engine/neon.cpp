@@ -1,7 +1,7 @@
-// NEON: four outputs by four inputs are a register of codes. With dot products (SDOT) they are one
-// instruction, and with products of matrices (SMMLA, i8mm) two rows by two outputs by eight inputs
-// are; the processor is asked at run time. Without, products of two groups are added up in 16 bits:
-// 2 * 128 * 127 = 32512 saturates nothing.
+// NEON: a register of codes holds four outputs by four inputs. With dot products (SDOT) their
+// product is one instruction. With matrix products (SMMLA, i8mm) one instruction computes two rows
+// by two outputs by eight inputs. The processor is asked at run time. Without both, the products of
+// two groups are added in 16 bits. They are at most 2 * 128 * 127 = 32512, so nothing saturates.
 #include "kernels.h"
 
 #if defined(__aarch64__)
@@ -53,8 +53,8 @@ S7_DOT_PRODUCTS void dot_block(const i8 *panels, i64 panel_bytes, i64 n_groups, 
     }
 }
 
-// One row by a panel: sums[i][0] is of outputs 4 i and 4 i + 1, sums[i][1] of the next two, each in
-// two halves.
+// One row by a panel. sums[i][0] holds outputs 4 i and 4 i + 1, and sums[i][1] the next two, each
+// in two halves.
 struct PairBlock {
     int32x4_t sums[kQuads][2];
 
@@ -94,7 +94,7 @@ void pair_dot(const i8 *panels, i64 panel_bytes, i64 n_panels, i64 n_groups, con
 template <int NP>
 S7_DOT_PRODUCTS void column(const i8 *panels, i64 panel_bytes, i64 n_groups, const i8 *acts,
                             i64 acts_stride, i64 n, i32 *out, i64 out_stride) {
-    constexpr int most_rows = 4 / NP;  // 16 sums, and codes and acts beside them
+    constexpr int most_rows = 4 / NP;  // 16 sums leave registers for codes and acts
     i64 t = 0;
     for (; t + most_rows <= n; t += most_rows) {
         dot_block<most_rows, NP>(panels, panel_bytes, n_groups, acts + t * acts_stride, acts_stride,
@@ -109,7 +109,7 @@ S7_DOT_PRODUCTS void column(const i8 *panels, i64 panel_bytes, i64 n_groups, con
 S7_DOT_PRODUCTS void dot(const i8 *panels, i64 panel_bytes, i64 n_panels, i64 n_groups,
                          const i8 *acts, i64 acts_stride, i64 n, i32 *out, i64 out_stride) {
     i64 p = 0;
-    if (n == 1) {  // one row: sums of four panels hide how long an instruction takes
+    if (n == 1) {  // one row: the sums of four panels hide the latency of an instruction
         for (; p + 4 <= n_panels; p += 4) {
             column<4>(panels + p * panel_bytes, panel_bytes, n_groups, acts, acts_stride, n,
                       out + p * s7::kPanel, out_stride);
@@ -130,7 +130,7 @@ S7_MATRIX_PRODUCTS void matrix_block(const i8 *panel, i64 n_groups, const i8 *ac
     for (auto &rows : acc) {
         for (auto &pair : rows) pair = vdupq_n_s32(0);
     }
-    // Two groups are eight inputs; behind the last one, zeros.
+    // Two groups are eight inputs. Zeros follow the last group.
     const auto add = [&](i64 g, bool two) S7_MATRIX_PRODUCTS {
         int8x16_t x[MP];
         for (int m = 0; m < MP; ++m) {
@@ -180,7 +180,7 @@ S7_MATRIX_PRODUCTS void matrix_dot(const i8 *panels, i64 panel_bytes, i64 n_pane
             matrix_block<1>(panel, n_groups, acts + t * acts_stride, acts_stride,
                             to + t * out_stride, out_stride);
     }
-    if (whole < n)  // a row that is left over
+    if (whole < n)  // the last row of an odd number
         dot(panels, panel_bytes, n_panels, n_groups, acts + whole * acts_stride, acts_stride, 1,
             out + whole * out_stride, out_stride);
 }

@@ -1,24 +1,25 @@
-// Whether a call goes faster on all threads or on the caller's alone.
+// Chooses whether a call uses all threads or only that of the caller, whichever is faster.
 //
-// Threads that share a step of few rows meet some forty times in it, and once in one of many rows.
-// A meeting costs a microsecond while every thread has a processor, and a time slice of the system
-// when another program holds one: on a busy machine a token then takes a hundred times as long as
-// on one thread. So the other way is tried again and again, for a fiftieth of the time, and the
-// faster one is taken. The bits are those of either.
+// Threads that share a step of few rows wait for each other some forty times in it, and once in a
+// layer of many rows. A wait costs a microsecond while every thread has a processor. When another
+// program holds a processor, it costs a time slice of the system, and a token on a busy machine
+// takes a hundred times as long as on one thread. The other way is therefore tried regularly, for a
+// fiftieth of the time, and the faster one is used. Both ways give the same bits.
 #pragma once
 
 #include "s7.h"
 
 namespace s7 {
 
-// Calls of one number of rows: the costs of others would not compare.
+// The pace of calls with one number of rows, because other calls have other costs.
 class Pace {
   public:
-    // Whether the next call is the caller's alone.
+    // Whether the next call uses only the thread of the caller.
     bool is_alone() const { return is_alone_ != (n_trials_ > 0); }
     void start_together() { is_alone_ = false; }
 
-    // What that call took. Zero nanoseconds: there is no clock, so nothing can be chosen.
+    // Reports the time of that call. Zero nanoseconds mean that there is no clock, so nothing is
+    // chosen.
     void took(int64_t nanoseconds) {
         if (nanoseconds <= 0) return start_together();
         if (n_trials_ == 0) {
@@ -29,7 +30,7 @@ class Pace {
             return;
         }
         tried_ += nanoseconds;
-        // A way that stands still is not tried any longer.
+        // A way that makes almost no progress is not tried any longer.
         const bool is_hopeless = nanoseconds > kHopeless * usual_;
         if (--n_trials_ > 0 && !is_hopeless) return;
         const bool is_better = !is_hopeless && tried_ / kTrials < usual_ - usual_ / kMargin;
@@ -39,9 +40,11 @@ class Pace {
     }
 
   private:
-    // Calls before the first trial, and calls of a trial; time between trials for the time of one.
+    // The calls before the first trial, the calls of a trial, and the time between trials in units
+    // of a trial.
     static constexpr int64_t kFirst = 8, kTrials = 8, kShare = 50;
-    // The usual cost follows an eighth of each call. The other way has to be a fifth faster.
+    // Each call changes the usual cost by an eighth of the difference. The other way must be a
+    // fifth faster.
     static constexpr int64_t kMemory = 8, kMargin = 5, kHopeless = 4;
 
     bool is_alone_ = true;

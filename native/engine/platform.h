@@ -1,7 +1,6 @@
-// What the engine takes from its surroundings: memory, threads and a clock. With
-// -DS7_FREESTANDING_CORE it takes memory alone, from two functions of the program (s7.h), and needs
-// neither the C library nor the runtime of C++ but memcpy, memmove, memset and memcmp, which
-// compilers call by themselves.
+// The services that the engine uses: memory, threads and a clock. With -DS7_FREESTANDING_CORE it
+// uses only memory, from two functions of the program (s7.h). Then it needs neither the C library
+// nor the C++ runtime, except memcpy, memmove, memset and memcmp, which compilers call themselves.
 #pragma once
 
 #include <cstddef>
@@ -12,14 +11,14 @@
 
 #if defined(__wasm_atomics__)
 
-// Threads that wait in the program until they are wanted (s7.h): -1 where none is left.
+// Threads that wait in the program until they are needed (s7.h). Returns -1 if none is left.
 int s7_thread_start(void *(*work)(void *), void *argument);
 void s7_thread_join(int thread);
 
 namespace s7 {
 
-// Sleep while a word has a value. A function of its own: the first compiler of V8 (seen in Node.js
-// 20) takes wrong values for what follows the instruction in the same function.
+// Sleeps while a word has a value. It is a separate function, because the baseline compiler of V8
+// (seen in Node.js 20) uses wrong values after this instruction in the same function.
 [[gnu::noinline]] inline void wait_while(int *word, int value, long long nanoseconds = -1) {
     __builtin_wasm_memory_atomic_wait32(word, value, nanoseconds);
 }
@@ -30,13 +29,13 @@ inline bool start_thread(ThreadHandle &handle, void *(*work)(void *), void *argu
     return handle >= 0;
 }
 inline void join_thread(ThreadHandle handle) { s7_thread_join(handle); }
-// A short sleep: there is no call that only gives the processor away.
+// A short sleep, because there is no call that only yields the processor.
 inline void give_way() {
     int never = 0;
     wait_while(&never, 0, 20000);
 }
 
-// A lock (0 free, 1 taken), and a count of wakings that sleepers wait on.
+// A lock (0 free, 1 taken), and a count of wake-ups on which sleepers wait.
 class Sleep {
   public:
     void lock() {
@@ -65,7 +64,7 @@ class Sleep {
 
 namespace s7 {
 
-// One thread is all that there is: no other can be started, so there is nobody to wait for.
+// There is only one thread and no other can be started, so there is nothing to wait for.
 using ThreadHandle = int;
 inline bool start_thread(ThreadHandle &, void *(*)(void *), void *) { return false; }
 inline void join_thread(ThreadHandle) {}
@@ -89,7 +88,7 @@ inline void give(void *block) {
 }
 
 #if defined(S7_LENT_CODES)
-// Codes that the program has when they are asked for (s7.h).
+// Codes that the program lends on request (s7.h).
 inline const int8_t *lent(const int8_t *codes, size_t n) { return s7_lend(codes, n); }
 #else
 inline const int8_t *lent(const int8_t *codes, size_t) { return codes; }
@@ -112,14 +111,14 @@ inline bool start_thread(ThreadHandle &handle, void *(*work)(void *), void *argu
 }
 inline void join_thread(ThreadHandle handle) { pthread_join(handle, nullptr); }
 inline void give_way() { sched_yield(); }
-// Nanoseconds of a clock that never goes back.
+// Nanoseconds of a monotonic clock.
 inline int64_t now() {
     timespec t{};
     clock_gettime(CLOCK_MONOTONIC, &t);
     return int64_t{t.tv_sec} * 1000000000 + t.tv_nsec;
 }
 
-// A lock, and what is waited for under it.
+// A lock with a condition variable.
 class Sleep {
   public:
     Sleep() = default;

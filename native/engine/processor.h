@@ -6,8 +6,8 @@
 
 namespace {
 
-// What CPUID says, and which registers the operating system saves. Compilers' own functions for it
-// are not in every run-time library, and do not know AVX-VNNI yet.
+// The answers of CPUID, and the registers that the operating system saves. The functions of
+// compilers for this are not in every run-time library, and do not know AVX-VNNI yet.
 struct Processor {
     uint32_t base_c = 0, b = 0, c = 0, a1 = 0;  // leaf 1; leaf 7, subleafs 0 and 1
     uint32_t saved = 0;                         // XCR0: bits 1 and 2 for AVX, 5 to 7 for AVX-512

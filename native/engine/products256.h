@@ -1,5 +1,5 @@
-// Products of packed codes, scores and weights in registers of 256 bits. Included once by each
-// instruction set of that width, which brings before it:
+// Products of packed codes, scores and weights in registers of 256 bits. Each instruction set of
+// that width includes this file once and defines before it:
 //
 //     S7_ACT_XOR         0: acts are i8; 0x80: they are unsigned
 //     kTileRows          rows by one panel, whose sums, factors and constants are 16 registers
@@ -48,7 +48,7 @@ void linear_tile(const s7::Projection &w, i64 panel, const Rows &rows, i32 *y, i
     });
 }
 
-// f(a constant of the text) for 1 <= n <= N.
+// Calls f with n as a compile-time constant, 1 <= n <= N.
 template <int N, class F> [[gnu::always_inline]] inline void with_rows(i64 n, const F &f) {
     if constexpr (N > 1) {
         if (n < N) return with_rows<N - 1>(n, f);
@@ -65,7 +65,7 @@ void linear_rows(const s7::Projection &w, i64 p0, i64 p1, const Rows &rows, i64 
     for (; p < p1; ++p) {
         i64 done = 0;
         for (i64 blocks = (n + kTileRows - 1) / kTileRows; blocks > 0; --blocks) {
-            const i64 here = (n - done + blocks - 1) / blocks;  // as even as can be
+            const i64 here = (n - done + blocks - 1) / blocks;  // blocks of nearly equal size
             with_rows<kTileRows>(
                 here, S7_EACH(count) {
                     linear_tile<count, 1>(w, p, rows.from(done), y + done * y_stride, y_stride);
@@ -91,7 +91,8 @@ void linear(const s7::Projection &w, i64 p0, i64 p1, const u8 *acts, i64 acts_st
     }
 }
 
-// Scores of MR rows on the keys of panels `panel` .. panel + NP - 1 of a page, `first` its first.
+// The scores of MR rows on the keys of panels `panel` .. panel + NP - 1 of a page that begins at
+// `first`.
 template <int MR, int NP>
 [[gnu::always_inline]] inline void score_tile(const s7::HeadLayout &at, const u8 *page, i64 panel,
                                               i64 first, i32 lift, i32 least_e, const Rows &rows,
@@ -147,7 +148,7 @@ void score_rows(const s7::Head &head, i32 lift, const Rows &rows, s7::Query *que
     for (i64 first = 0; first < n_keys; first += kPage) {
         const u8 *page = head.page(first / kPage);
         const i64 n_panels = s7::round_up(least(n_keys - first, kPage), kPanel) / kPanel;
-        // Exponents of positions that are not written yet say nothing.
+        // Mask exponents of positions that are not written yet.
         __m256i low = _mm256_set1_epi32(1 << 30);
         for (i64 j = 0; j < n_panels * kPanel; j += kLanes)
             low = _mm256_min_epi32(low, _mm256_blendv_epi8(_mm256_set1_epi32(1 << 30),
@@ -181,7 +182,7 @@ void scores(const s7::Head &head, i32 lift, const u8 *acts, i64 acts_stride, s7:
     }
 }
 
-// EXP2: the table of 64 words as eight registers, of which three bits of an index choose one.
+// EXP2: the table of 64 words in eight registers. Three bits of an index select the register.
 struct Exp2Table {
     const u32 *steps;
 
@@ -213,7 +214,7 @@ struct Exp2Table {
     }
 };
 
-// A lane sums up 131072 keys at most, below 2^32; all of them do not fit.
+// A lane sums at most 131072 keys, which stays below 2^32. The sum of all lanes does not fit.
 u64 total_of(__m256i sums) {
     alignas(32) u32 lanes[kLanes];
     _mm256_store_si256(reinterpret_cast<__m256i *>(lanes), sums);

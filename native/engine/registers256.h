@@ -1,5 +1,5 @@
-// Registers of 256 bits: loads, lanes and the law's rescale in 32 bits. Included by the files of
-// that width (avx2.cpp, avxvnni.cpp).
+// Registers of 256 bits: loads, lanes and MULSH in 32 bits. The files of that width (avx2.cpp,
+// avxvnni.cpp) include it.
 #pragma once
 
 #include <immintrin.h>
@@ -16,7 +16,7 @@ using s7::kPanel;
 
 constexpr i64 kLanes = 8, kPageGroups = kPage / kGroup, kPagePanel = kPageGroups * kCell;
 
-// f(0), .. f(N - 1), each index a constant of the text: a loop would leave the sums in memory.
+// Calls f(0), .. f(N - 1) with compile-time indexes, because a loop would keep the sums in memory.
 template <int I> struct Index {
     constexpr operator int() const { return I; }
 };
@@ -88,7 +88,7 @@ inline __m128i narrow_to_codes(__m256i first, __m256i second) {
     return _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
 }
 
-// What QUANT does to eight values at a time.
+// QUANT of eight values at a time.
 struct QuantizerLanes {
     Quantizer quantizer;
     __m256i reciprocal, s17;
@@ -107,14 +107,14 @@ struct QuantizerLanes {
     }
 };
 
-// The largest magnitude of a row of whole registers, 1 at least.
+// The largest magnitude of a row of whole registers, at least 1.
 template <int N> [[gnu::always_inline]] inline u32 peak_of_lanes(const __m256i *v) {
     __m256i peaks = _mm256_set1_epi32(1);
     each<N>(S7_EACH(i) { peaks = _mm256_max_epu32(peaks, _mm256_abs_epi32(v[i])); });
     return largest_unsigned_lane(peaks);
 }
 
-constexpr i64 kHead = 64, kHeadLanes = kHead / kLanes;  // a head whose registers are written out
+constexpr i64 kHead = 64, kHeadLanes = kHead / kLanes;  // a head that is computed in registers
 
 [[gnu::always_inline]] inline s7::Pair quantize_head(const __m256i *v, u8 *acts) {
     const QuantizerLanes lanes(peak_of_lanes<kHeadLanes>(v));
@@ -140,7 +140,7 @@ s7::Pair quantize_row(const i32 *v, i64 n, u8 *acts) {
     return lanes.quantizer.scale();
 }
 
-// ROTATE of a head of 64 in registers; any other goes through memory.
+// ROTATE of a head of 64 in registers. Any other size goes through memory.
 s7::Pair rotate(const i32 *head, i64 half, const i16 *cosine, const i16 *sine, i32 *scratch,
                 u8 *acts) {
     if (half != kHead / 2) return rotate_row(head, half, cosine, sine, scratch, acts);

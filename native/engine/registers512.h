@@ -1,5 +1,5 @@
-// Registers of 512 bits: lanes, the law's rescale in 32 bits, and QUANT and ROTATE of heads.
-// Included by avx512.cpp.
+// Registers of 512 bits: lanes, MULSH in 32 bits, and QUANT and ROTATE of heads. avx512.cpp
+// includes it.
 #pragma once
 
 #include <immintrin.h>
@@ -16,8 +16,8 @@ using s7::kPanel;
 
 constexpr i64 kPageGroups = kPage / kGroup, kPagePanel = kPageGroups * kCell;
 
-// f(0), .. f(N - 1), each index a constant of the text. A loop would do, but the compiler unrolls
-// it after it has decided to keep a tile of more than 16 sums in memory, which halves its speed.
+// Calls f(0), .. f(N - 1) with compile-time indexes. The compiler would unroll a loop only after it
+// has decided to keep a tile of more than 16 sums in memory, which halves the speed.
 template <int I> struct Index {
     constexpr operator int() const { return I; }
 };
@@ -56,7 +56,7 @@ inline __mmask16 first_lanes(i64 n) {
     return static_cast<__mmask16>(n >= 16 ? 0xFFFF : n <= 0 ? 0 : (1 << n) - 1);
 }
 
-// What QUANT does to 16 values at a time.
+// QUANT of 16 values at a time.
 struct QuantizerLanes {
     Quantizer quantizer;
     __m512i reciprocal, s17;
@@ -74,7 +74,7 @@ struct QuantizerLanes {
     }
 };
 
-// A row of whole registers, as heads are.
+// A row of whole registers, such as a head.
 template <int N> [[gnu::always_inline]] inline s7::Pair quantize_lanes(const __m512i *v, u8 *acts) {
     __m512i peaks = _mm512_set1_epi32(1);
     each<N>(S7_EACH(i) { peaks = _mm512_max_epu32(peaks, _mm512_abs_epi32(v[i])); });
@@ -85,7 +85,7 @@ template <int N> [[gnu::always_inline]] inline s7::Pair quantize_lanes(const __m
     return lanes.quantizer.scale();
 }
 
-constexpr i64 kHead = 64;  // dimensions of a head whose registers are written out
+constexpr i64 kHead = 64;  // dimensions of a head that is computed in registers
 
 s7::Pair quantize_row(const i32 *v, i64 n, u8 *acts) {
     if (n == kHead) {
@@ -105,7 +105,7 @@ s7::Pair quantize_row(const i32 *v, i64 n, u8 *acts) {
     return lanes.quantizer.scale();
 }
 
-// ROTATE of a head of 64 in registers; any other goes through memory.
+// ROTATE of a head of 64 in registers. Any other size goes through memory.
 s7::Pair rotate(const i32 *head, i64 half, const i16 *cosine, const i16 *sine, i32 *scratch,
                 u8 *acts) {
     if (half != kHead / 2) return rotate_row(head, half, cosine, sine, scratch, acts);
@@ -115,7 +115,7 @@ s7::Pair rotate(const i32 *head, i64 half, const i16 *cosine, const i16 *sine, i
         peaks = _mm512_max_epu32(peaks, _mm512_abs_epi32(u[i]));
     });
     const i32 shift = bits(_mm512_reduce_max_epu32(peaks)) - 14;
-    // RSHIFT by a shift of 1 at least is the half of what is one above, rounded.
+    // RSHIFT by s >= 1 is a shift by s - 1, plus 1, halved.
     const __m128i left = _mm_cvtsi32_si128(most(-shift, 0)),
                   right = _mm_cvtsi32_si128(most(shift - 1, 0));
     const __m512i one = _mm512_set1_epi32(1), rounding = _mm512_set1_epi32(16384);

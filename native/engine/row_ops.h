@@ -1,6 +1,6 @@
-// Row operations of specs/arithmetic.md, section 3, in portable C++ and, where it matters, in
-// 32-bit lanes (section 5). Included once by each instruction set's file, whose compiler flags
-// decide how the loops are vectorised; the text, and so every bit, is the same.
+// Row operations of specs/arithmetic.md, section 3, in portable C++ and, where speed matters, in
+// 32-bit lanes (section 5). The file of each instruction set includes it once. The compiler flags
+// decide how the loops are vectorised. The source is the same, and so is every bit.
 //
 // The including file defines S7_ACT_XOR first.
 #pragma once
@@ -15,14 +15,15 @@ constexpr i64 kLongContext = 1 << 17;
 // |v| of an i32, -2^31 included.
 inline u32 magnitude(i32 v) { return v < 0 ? 0U - static_cast<u32>(v) : static_cast<u32>(v); }
 
-// Largest magnitude of a row, 1 at least.
+// The largest magnitude of a row, at least 1.
 inline u32 peak_of(const i32 *v, i64 n) {
     u32 peak = 1;
     for (i64 i = 0; i < n; ++i) peak = most(peak, magnitude(v[i]));
     return peak;
 }
 
-// NORMALIZE to `n_bits` bits, in place or not; gives the shift. Results fit i32: 2^30 at most.
+// NORMALIZE to `n_bits` bits, in place or not. Returns the shift. Results are at most 2^30, so they
+// fit i32.
 inline i32 normalize_row(const i32 *v, i64 n, i32 n_bits, i32 *u) {
     const i32 shift = bits(peak_of(v, n)) - n_bits;
     if (shift <= 0) {
@@ -33,7 +34,7 @@ inline i32 normalize_row(const i32 *v, i64 n, i32 n_bits, i32 *u) {
     return shift;
 }
 
-// QUANT from the largest magnitude of a row: what each value is shifted by and multiplied with.
+// QUANT from the largest magnitude of a row: the shift and the factor of each value.
 struct Quantizer {
     i32 zeros;
     u32 m, reciprocal;
@@ -47,8 +48,8 @@ struct Quantizer {
     s7::Pair scale() const { return {static_cast<i32>(m), zeros - 16}; }
 };
 
-// Instruction sets whose lanes are written out bring one of their own: the rows of heads are short,
-// and a compiler's loop spends as much on their ends.
+// Instruction sets with explicit lanes define their own version, because the rows of heads are
+// short, and a loop of the compiler spends much of its time on their ends.
 #if defined(S7_OWN_QUANTIZE)
 s7::Pair quantize_row(const i32 *v, i64 n, u8 *acts);
 #else
@@ -86,7 +87,7 @@ s7::Pair rms_norm_row(const i32 *x, i64 n, const i16 *gain, i64 eps, const i32 *
     for (i64 i = 0; i < n; ++i) {
         const i32 u =
             up >= 0 ? static_cast<i32>(static_cast<u32>(x[i]) << up) : rshift_narrow(x[i], -up);
-        // The sign of a gain goes to u before the rounding.
+        // The sign of a gain is applied to u before rounding.
         const i32 g = gain[i];
         scratch[i] = mulsh_narrow(g < 0 ? -u : u, static_cast<u32>(g < 0 ? -g : g), 17);
     }
@@ -107,7 +108,7 @@ s7::Pair rotate_row(const i32 *head, i64 half, const i16 *cosine, const i16 *sin
     return {scale.m, scale.e - shift};
 }
 
-// SiLU of a row with 11 fraction bits, in place; `found` is scratch.
+// SiLU of a row with 11 fraction bits, in place. `found` is scratch memory.
 void silu_row(i32 *row, i64 n, const u32 *steps, i32 *found) {
     for (i64 i = 0; i < n; ++i)
         found[i] = static_cast<i32>(sigmoid_index(least(most(row[i], -32767), 32767)));
@@ -148,7 +149,7 @@ template <class T> const T *array(const u8 *page, i64 offset) {
     return reinterpret_cast<const T *>(page + offset);
 }
 
-// RSHIFT of P by the excess of its sum over 24 bits (23 in a long context); gives the new sum.
+// RSHIFT of P by the excess of its sum over 24 bits (23 in a long context). Returns the new sum.
 u32 drop_excess(u64 sum, i64 n, i32 *p) {
     const i32 drop = most(bits(sum) - (n > kLongContext ? 23 : 24), 0);
     if (drop == 0) return static_cast<u32>(sum);

@@ -1,19 +1,19 @@
-/* The native engine of specs/arithmetic.md: the one C interface of native/.
+/* The C interface of the native engine, which implements specs/arithmetic.md.
  *
- * Integers only; equal bit for bit to the NumPy reference (src/sevenfold/engine/reference.py).
- * Every function that can fail returns an s7_status and leaves its output alone when it is not
- * S7_OK. No exception and no global state crosses this header. Sizes and ranges are checked before
- * a pointer is formed from them.
+ * The engine uses only integers and equals the NumPy reference (src/sevenfold/engine/reference.py)
+ * bit for bit. Every function that can fail returns an s7_status and does not change its output
+ * unless it is S7_OK. No exception and no global state crosses this header. Sizes and ranges are
+ * checked before a pointer is formed from them.
  *
- * A model is the weights, a session the KV cache of one sequence, a team the threads and the
+ * A model holds the weights, a session the KV cache of one sequence, and a team the threads and the
  * scratch memory of a call.
  *
- * Ownership: s7_model_create copies (and repacks) all that it reads, so the caller's arrays may go
- * when it returns. Sessions and teams borrow their model: free them before it. Forked sessions
- * share pages by count and may be freed in any order. Handles are freed once, by the function named
- * after them; NULL is fine. Threads: a model is never written after its creation. A team, and a
- * session, is used by one caller at a time; callers with teams of their own may run at once on one
- * model. */
+ * Ownership: s7_model_create copies and repacks everything that it reads, so the caller may free
+ * its arrays when it returns. Sessions and teams borrow their model and must be freed before it.
+ * Forked sessions share pages by reference count and may be freed in any order. Each handle is
+ * freed once, by the function named after it; NULL is allowed. Threads: a model is never written
+ * after its creation. Only one caller at a time may use a team or a session. Callers with their own
+ * teams may run at once on one model. */
 #ifndef S7_H
 #define S7_H
 
@@ -44,7 +44,7 @@ typedef enum {
         8 /* a number of threads outside 1 .. S7_MAX_THREADS, or the system gives no thread */
 } s7_status;
 
-/* AVX512 means with VNNI. NEON takes dot products where the processor has them. */
+/* AVX512 includes VNNI. NEON uses dot products if the processor has them. */
 typedef enum {
     S7_SCALAR = 0,
     S7_AVX2 = 1,
@@ -117,89 +117,90 @@ typedef struct { /* ids to append to one sequence, and where their logits go */
 /* S7_ABI of this library. */
 int32_t s7_abi(void);
 
-/* What a status means, in words; a constant. */
+/* The meaning of a status in words, a constant string. */
 const char *s7_status_text(s7_status status);
 
-/* 1 when this machine and this build have the instruction set. */
+/* Returns 1 if this machine and this build have the instruction set. */
 int32_t s7_isa_supported(s7_isa isa);
 
-/* Build a model that runs on `isa`. */
+/* Creates a model that runs on `isa`. */
 s7_status s7_model_create(const s7_shape *shape, const s7_tables *tables, const s7_weights *weights,
                           s7_isa isa, s7_model **model);
 void s7_model_free(s7_model *model);
 
-/* Bytes that the model holds. */
+/* The bytes that the model holds. */
 int64_t s7_model_bytes(const s7_model *model);
 
-/* `n_threads` threads, the caller's own among them, and their scratch memory. */
+/* Creates `n_threads` threads, including that of the caller, and their scratch memory. */
 s7_status s7_team_create(const s7_model *model, int32_t n_threads, s7_team **team);
 void s7_team_free(s7_team *team);
 
-/* An empty sequence. Memory for keys and values comes page by page, as positions are appended. */
+/* Creates an empty sequence. Memory for keys and values is allocated page by page, as positions are
+ * appended. */
 s7_status s7_session_create(const s7_model *model, s7_session **session);
 void s7_session_free(s7_session *session);
 
-/* A second sequence that begins with the first `length` positions of another; whole pages are
- * shared, not copied. */
+/* Creates a second sequence that begins with the first `length` positions of another. Whole pages
+ * are shared and not copied. */
 s7_status s7_session_fork(const s7_session *from, int32_t length, s7_session **session);
 
-/* Keep the first `length` positions. */
+/* Keeps the first `length` positions. */
 s7_status s7_session_truncate(s7_session *session, int32_t length);
 
-/* Positions held; bytes of keys and values reachable from the session (shared pages counted in
+/* The number of positions, and the bytes of keys and values of the session (shared pages count in
  * full). */
 int32_t s7_session_length(const s7_session *session);
 int64_t s7_session_bytes(const s7_session *session);
 
-/* Append ids to `n_runs` sequences at once, each another session. All of them are done, or none. */
+/* Appends ids to `n_runs` sequences at once, each with its own session. Either all of them change,
+ * or none. */
 s7_status s7_forward(s7_team *team, const s7_run *runs, int32_t n_runs);
 
-/* s7_forward, then greedy steps of every run, ties to the lowest id, up to n_tokens: tokens
- * [n_runs, n_tokens]; n_made [n_runs] counts what was written. A token equal to `stop` (-1: none)
- * ends its run, and is written. The last token is not appended. n_logits is not read; `logits`
- * [vocab_size], where not NULL, gets those of the run's last step. */
+/* s7_forward, then up to n_tokens greedy steps of every run. Ties go to the lowest id. tokens
+ * [n_runs, n_tokens] gets the tokens, and n_made [n_runs] their numbers. A token equal to `stop`
+ * (-1: none) ends its run and is written. The last token is not appended. n_logits is not read.
+ * `logits` [vocab_size], unless NULL, gets the logits of the run's last step. */
 s7_status s7_greedy(s7_team *team, const s7_run *runs, int32_t n_runs, int32_t stop,
                     int32_t *tokens, int32_t n_tokens, int32_t *n_made);
 
-/* The cache of one layer (those of the stack follow the trunk), keys (0) or values (1): codes
- * [length, n_kv_heads, head_dim], m and e [length, n_kv_heads]. n_codes and n_scales are the rooms.
- */
+/* Reads the cache of one layer (layers of the stack follow the trunk), keys (0) or values (1):
+ * codes [length, n_kv_heads, head_dim], m and e [length, n_kv_heads]. n_codes and n_scales are the
+ * sizes of the arrays. */
 s7_status s7_session_kv(const s7_session *session, int32_t layer, int32_t values, int8_t *codes,
                         int64_t n_codes, int32_t *m, int32_t *e, int64_t n_scales);
 
-/* Multiply-adds of 8-bit integers done by `n_threads` threads in registers alone, and the
- * nanoseconds they took. */
+/* Measures 8-bit multiply-adds that `n_threads` threads do in registers: their number, and the
+ * nanoseconds that they take. */
 s7_status s7_peak(s7_isa isa, int32_t n_threads, int64_t *n_multiply_adds, int64_t *nanoseconds);
 
 /* The widest instruction set that this machine and this build have. The numbers of s7_isa are in
- * the order in which they came, not by width. */
+ * the order of their introduction, not of their width. */
 s7_isa s7_isa_widest(void);
 
-/* s7_greedy of one sequence, for a caller who reads on: it ends at any of `stops` [n_stops] (NULL
- * with 0: none), and run->logits, where not NULL, is [n_tokens, vocab_size]: row i gets those that
- * token i was taken from. Truncating the session to what it held before, and the ids and the first
- * k tokens more, takes the later steps back. */
+/* s7_greedy of one sequence that ends at any of `stops` [n_stops] (NULL with 0: none). Unless NULL,
+ * run->logits is [n_tokens, vocab_size], and row i gets the logits from which token i was chosen.
+ * To undo later steps, truncate the session to its earlier length plus the ids and the first k
+ * tokens. */
 s7_status s7_generate(s7_team *team, const s7_run *run, const int32_t *stops, int32_t n_stops,
                       int32_t *tokens, int32_t n_tokens, int32_t *n_made);
 
-/* s7_greedy for a server: run i makes up to limits[i] tokens, 0 .. n_tokens; with 0 its ids are
- * read and no token is made. The steps end after the one in which *interrupt (NULL: never) is other
- * than 0, which another thread may write at any time; every run with a limit has a token at least.
- */
+/* s7_greedy for a server. Run i makes up to limits[i] tokens, 0 .. n_tokens; with 0 its ids are
+ * only read. The steps end after the one in which *interrupt (NULL: never) is not 0. Another thread
+ * may write it at any time. Every run with a limit above 0 makes at least one token. */
 s7_status s7_decode(s7_team *team, const s7_run *runs, const int32_t *limits, int32_t n_runs,
                     int32_t stop, int32_t *tokens, int32_t n_tokens, int32_t *n_made,
                     const int32_t *interrupt);
 
 #if defined(S7_FREESTANDING_CORE)
-/* A core without the C library: the program gives its memory. s7_take gives `n_bytes` of zeros on a
- * boundary of 16 bytes, or NULL; s7_give takes a block back. Both are called by the thread that
- * calls the engine. Such a core has no threads but the caller's, and no s7_peak. */
+/* A core without the C library: the program provides its memory. s7_take returns `n_bytes` of
+ * zeros, aligned to 16 bytes, or NULL; s7_give takes a block back. The thread that calls the engine
+ * calls both. Such a core has only the thread of the caller, and no s7_peak. */
 void *s7_take(size_t n_bytes);
 void s7_give(void *block);
 #if defined(S7_LENT_CODES)
-/* With -DS7_LENT_CODES the `codes` of a projection are a name of the program's. It gives the `n`
- * codes when s7_model_create asks for them; they may go when it asks for the next. NULL: it has
- * none. */
+/* With -DS7_LENT_CODES the `codes` of a projection are a name that the program chooses. It returns
+ * the `n` codes when s7_model_create asks for them, and may free them when the next ones are
+ * requested. NULL means that it has none. */
 const int8_t *s7_lend(const int8_t *codes, size_t n);
 #endif
 #endif

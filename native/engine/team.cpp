@@ -1,12 +1,12 @@
-// Threads that wait by spinning while a call is near, and asleep when it is not.
+// The threads of a team. They spin for a short time while they wait for a call, and then sleep.
 #include "team.h"
 
 #include <new>
 
 namespace {
 
-constexpr int kSpins = 2000;       // looks at a word before the processor is given away
-constexpr int kIdleSpins = 20000;  // looks for the next pass before sleep: some 50 us
+constexpr int kSpins = 2000;       // reads of a word before a thread yields the processor
+constexpr int kIdleSpins = 20000;  // reads for the next pass before sleep, about 50 us
 
 inline void pause_briefly() {
 #if defined(__x86_64__)
@@ -16,13 +16,13 @@ inline void pause_briefly() {
 #endif
 }
 
-// Until `word` is no longer `old`.
+// Waits until `word` is no longer `old`.
 void spin(const std::atomic<u32> &word, u32 old) {
     for (int i = 0; word.load(std::memory_order_acquire) == old; ++i) {
         if (i < kSpins) {
             pause_briefly();
         } else {
-            s7::give_way();  // more threads than processors: let the others arrive
+            s7::give_way();  // there may be more threads than processors
         }
     }
 }
@@ -129,7 +129,7 @@ bool s7_team::make_scores(i64 n_keys) {
         if (o.score_stride >= stride) continue;
         const i64 room = least(s7::round_up(2 * stride, s7::kPage),
                                s7::round_up(i64{model->shape.context}, s7::kPage));
-        o.score_stride = 0;  // the buffers are gone if one of them cannot be had
+        o.score_stride = 0;  // the buffers are lost if one allocation fails
         if (!o.scores.make(s7::kQueries * room) || !o.limbs.make(2 * s7::kQueries * room))
             return false;
         o.score_stride = room;

@@ -7,25 +7,25 @@
 
 namespace s7 {
 
-constexpr i64 kRows = 64;      // rows that a thread takes through the layers together
-constexpr i64 kQueries = 12;   // query rows that go over the keys together
+constexpr i64 kRows = 64;      // rows that a thread computes together
+constexpr i64 kQueries = 12;   // query rows that read the keys together
 constexpr i64 kHeadRows = 24;  // rows whose logits are computed together
 constexpr i64 kPaces = 64;     // calls of fewer rows have a pace for each number of them
 
-// A token on its way through the layers.
+// A token in a pass.
 struct Row {
     s7_session *session;
-    i32 *logits;  // nullptr: not wanted
+    i32 *logits;  // nullptr: not requested
     i64 position;
     i32 id;
 };
 
-// Consecutive positions of one session, at rows first .. first + n - 1.
+// Consecutive positions of one session in rows first .. first + n - 1.
 struct Tile {
     i64 first, n;
 };
 
-// What one thread writes alone.
+// The scratch memory of one thread.
 struct Own {
     Buffer<i32> row, gate, up;  // a row of x, or of D_q; of F
     Buffer<u8> acts, hidden, routed, query, one;
@@ -40,33 +40,33 @@ struct Own {
 
 struct s7_team {
     const s7_model *model;
-    const i64 n_seats;           // threads that were asked for
-    i64 n_threads;               // of them, those of the pass at hand: all, or the caller's alone
-    s7::Pace paces[s7::kPaces];  // by the rows of a call; the first is that of more rows
+    const i64 n_seats;           // the requested threads
+    i64 n_threads;               // the threads of this pass: all, or only the caller's
+    s7::Pace paces[s7::kPaces];  // by the rows of a call; the first is for more rows
     s7::Own *own = nullptr;
 
-    // The pass at hand, written by the caller's thread between passes.
+    // The current pass, which the thread of the caller writes between passes.
     i64 n_rows = 0, n_tiles = 0, n_wanted = 0;
-    i64 expert = 0;             // of the sequences in it, where experts have stacks
-    bool by_rows = false;       // threads split the rows; else the outputs of each projection
+    i64 expert = 0;             // the expert of its sequences, if experts have stacks
+    bool by_rows = false;       // threads split the rows, else the outputs of projections
     bool own_sessions = false;  // not by_rows, and no session has rows of two threads
     i64 first_row[S7_MAX_THREADS + 1] = {}, first_tile[S7_MAX_THREADS + 1] = {};
-    s7::Buffer<s7::Row> rows, line;  // line: in the order of the call
+    s7::Buffer<s7::Row> rows, line;  // line: the rows in the order of the call
     s7::Buffer<s7::Tile> tiles, sorted;
-    s7::Buffer<i32> wanted;  // rows that want logits
+    s7::Buffer<i32> wanted;  // the rows that need logits
 
-    // Scratch of all rows. wide: bytes of a row of acts; out: results of a projection, whole
-    // panels.
+    // Scratch memory of all rows. wide: bytes of a row of acts; out: results of a projection in
+    // whole panels.
     i64 wide = 0, out = 0, d_q = 0, q_wide = 0, kv_wide = 0, v_wide = 0;
     s7::Buffer<i32> x, low, logits;
-    // Results of projections, mid_wide for each row: q, k and v, or after attention the two of a
-    // feed forward and, behind them, what is added to x.
+    // Results of projections, mid_wide for each row: q, k and v; after attention the two of a
+    // feed-forward network and then the sum for x.
     s7::Buffer<i32> mid;
     i64 mid_wide = 0;
     i32 *q() { return mid.get(); }
     i32 *k() { return mid.get() + q_wide; }
     i32 *v() { return mid.get() + q_wide + kv_wide; }
-    i32 *joined() { return q(); }  // a head takes the place of its query
+    i32 *joined() { return q(); }  // a head overwrites its query
     i32 *first() { return mid.get(); }
     i32 *second() { return mid.get() + out; }
     i32 *delta() { return mid.get() + 2 * out; }
@@ -81,10 +81,10 @@ struct s7_team {
     ~s7_team();
 
     [[nodiscard]] bool make_scratch();
-    [[nodiscard]] bool make_scores(i64 n_keys);  // room for rows of so many
+    [[nodiscard]] bool make_scores(i64 n_keys);  // room for rows of n_keys
     [[nodiscard]] bool start();                  // the threads
 
-    // `pass` on every thread; returns when all are done.
+    // Runs `pass` on every thread and returns when all have finished.
     void run();
     void barrier();
 
@@ -107,7 +107,7 @@ struct s7_team {
 
 namespace s7 {
 
-// One thread's part of a pass over the rows of a team (forward.cpp).
+// The part of one thread in a pass over the rows of a team (forward.cpp).
 void pass(s7_team &team, i64 thread);
 
 }  // namespace s7

@@ -1,6 +1,5 @@
-// WebAssembly SIMD128: codes and acts widen to 16 bits, and i32x4.dot_i16x8_s multiplies and adds
-// up pairs. Nothing of the relaxed instructions is used: their results differ from one machine to
-// another.
+// WebAssembly SIMD128: codes and acts are widened to 16 bits, and i32x4.dot_i16x8_s multiplies and
+// adds pairs. No relaxed instructions are used, because their results differ between machines.
 #include "kernels.h"
 
 #if defined(__wasm_simd128__)
@@ -10,11 +9,11 @@
 
 namespace {
 
-// MR rows by half a panel: 8 outputs, whose sums are in two halves until the end.
+// MR rows by half a panel. The sums of the 8 outputs are in two halves until the end.
 template <int MR>
 void block(const i8 *panel, i64 n_groups, const i8 *acts, i64 acts_stride, i32 *out,
            i64 out_stride) {
-    constexpr int pairs = 4;  // of outputs
+    constexpr int pairs = 4;  // pairs of outputs
     v128_t acc[MR][pairs];
     for (auto &row : acc) {
         for (auto &pair : row) pair = wasm_i32x4_splat(0);

@@ -1,6 +1,8 @@
 #!/bin/sh
-# Build the scan of the memory: build.sh DIRECTORY [more compiler flags]. Makes DIRECTORY/libs7memory.so, beside and then renamed.
-# Any machine of the target; without the library, NumPy computes the same numbers. CXX is the compiler.
+# Build the scan of the memory: build.sh DIRECTORY [more compiler flags].
+#
+# It writes DIRECTORY/libs7memory.so under a temporary name and renames it. The library runs on any machine of
+# the target. Without it, NumPy computes the same numbers. CXX is the compiler.
 set -eu
 out=${1:?usage: build.sh DIRECTORY [flags]}
 shift

@@ -1,4 +1,4 @@
-// Dot products of INT8 codes, one query against all rows. Sums of integers do not depend on their
+// Dot products of INT8 codes: one query with all rows. Sums of integers do not depend on their
 // order, so every instruction set gives the same numbers.
 #include "s7memory.h"
 
@@ -19,7 +19,7 @@ void scalar_dots(const int8_t *rows, uint64_t n_rows, uint32_t width, const int8
 }
 
 #if defined(__x86_64__)
-// Products of 16 bits are exact in pairs: 2 * 127 * 127 is far below 2^31.
+// A sum of two 16-bit products is exact, because 2 * 127 * 127 is far below 2^31.
 __attribute__((target("avx2"))) void avx2_dots(const int8_t *rows, uint64_t n_rows, uint32_t width,
                                                const int8_t *query, int32_t *out) {
     const uint32_t whole = width / 32 * 32;

@@ -1,5 +1,5 @@
-// The calls of arithmetic.h: checks, and work dealt to threads by outputs, never by the terms of a
-// sum.
+// The calls of arithmetic.h: checks, and the distribution of work over threads. Threads split
+// outputs and never the terms of a sum.
 
 #include "arithmetic.h"
 
@@ -19,10 +19,10 @@ namespace {
 
 constexpr std::size_t kElements = 1 << 14;  // of a task
 constexpr std::size_t kPacked =
-    256 << 10;  // floats of B that are packed at once: small, or they leave the caches before use
+    256 << 10;  // floats of B that are packed at once, few enough to stay in the caches
 constexpr std::size_t kPackedRows = 32;  // rows of B that a task packs
 constexpr std::size_t kPanelsAtOnce =
-    128 << 10;  // floats of B that a task goes through: they stay in its second-level cache
+    128 << 10;  // floats of B that a task reads, which fit its second-level cache
 
 bool here(const char *name) {
 #if defined(__x86_64__)
@@ -41,7 +41,7 @@ struct Named {
     const Operators *operators;
     int32_t number;
 };
-// Wide before narrow: the first that is here is chosen.
+// From wide to narrow. The first available one is chosen.
 constexpr Named kNamed[] = {
 #if defined(__x86_64__)
     {"avx512", &avx512_operators, 3},
@@ -61,7 +61,8 @@ const Named *chosen() {
 
 bool sound_threads(int32_t n_threads) { return n_threads > 0 && n_threads <= 64; }
 
-// `work(task)` for every task in the law's mode; S7_TRAIN_MODE when a thread's mode cannot be set.
+// Calls `work(task)` for every task in the floating-point mode of the page. Returns S7_TRAIN_MODE
+// if the mode of a thread cannot be set.
 template <class Work> int32_t deal(std::size_t n_tasks, int32_t n_threads, const Work &work) {
     std::atomic<bool> is_lost{false};
     const auto one = [&](std::size_t task, std::size_t) {
@@ -77,7 +78,7 @@ template <class Work> int32_t deal(std::size_t n_tasks, int32_t n_threads, const
     return is_lost ? S7_TRAIN_MODE : S7_TRAIN_OK;
 }
 
-// `work(operators, span)` for `n` things, `size` of them a task.
+// Calls `work(operators, span)` for `n` elements, `size` of them in each task.
 template <class Work>
 int32_t spans(int64_t n, std::size_t size, int32_t n_threads, bool is_sound, const Work &work) {
     const Operators *all = operators();
@@ -109,8 +110,8 @@ void clear(const s7_product_of &p) {
 
 std::size_t parts_of(std::size_t n, std::size_t size) { return (n + size - 1) / size; }
 
-// Packs blocks of B, then deals blocks of outputs; blocks of the inner index come one after the
-// other.
+// Packs blocks of B, then distributes blocks of outputs. Blocks of the inner index run one after
+// the other.
 int32_t multiply(const Operators &all, const s7_product_of &p) {
     const auto m = static_cast<std::size_t>(p.m), n = static_cast<std::size_t>(p.n),
                k = static_cast<std::size_t>(p.k);
@@ -123,8 +124,8 @@ int32_t multiply(const Operators &all, const s7_product_of &p) {
     const std::size_t n_passes = parts_of(block * width, kPanelsAtOnce);
     const std::size_t columns = parts_of(n_panels, n_passes) * all.panel;
     const std::size_t n_columns = parts_of(width, columns), n_slivers = parts_of(m, all.tile_rows);
-    // At least four tasks for each thread, or there is a wait at the end; many rows, or B is read
-    // too often. Equal ones, as far as tiles allow.
+    // At least four tasks for each thread, so that threads do not wait at the end. Many rows in a
+    // task, so that B is read few times. Tasks of equal size, as far as tiles allow.
     const std::size_t wanted =
         parts_of(n_slivers * n_columns, 4 * static_cast<std::size_t>(p.n_threads));
     const std::size_t n_parts = parts_of(n_slivers, std::clamp<std::size_t>(wanted, 1, 12)),
@@ -161,7 +162,7 @@ int32_t multiply(const Operators &all, const s7_product_of &p) {
         each(n_rows * n_columns, p.n_threads, [&](std::size_t task, std::size_t thread) {
             const FloatMode mode;
             if (!mode.is_set()) is_lost = true;
-            // Rows before columns: the panels of the task before are in the cache still.
+            // Rows before columns, because the panels of the task before are still in the cache.
             const std::size_t row = task % n_rows * rows, column = task / n_rows * columns;
             const Span own_rows{row, std::min(m, row + rows)},
                 own_columns{column, std::min(n, column + columns)};

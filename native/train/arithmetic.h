@@ -1,10 +1,9 @@
-/* The operators of a training step in FP32, as specs/training-arithmetic.md defines them: every bit
- * of a result follows from the page, and neither from the instruction set nor from the number of
- * threads.
+/* The operators of a training step in FP32. specs/training-arithmetic.md defines every bit of a
+ * result, and neither the instruction set nor the number of threads changes one.
  *
- * Arrays are dense rows unless a stride is told. Each call sets the floating-point mode of every
- * thread that it uses (round to nearest, subnormals kept), reads it back, and leaves the mode that
- * it found. */
+ * Arrays are dense rows unless a stride is given. Each call sets the floating-point mode of every
+ * thread that it uses (round to nearest, subnormals kept), reads it back, and restores the mode
+ * that it found. */
 #ifndef S7_TRAIN_ARITHMETIC_H
 #define S7_TRAIN_ARITHMETIC_H
 
@@ -14,17 +13,17 @@
 extern "C" {
 #endif
 
-/* Version of the page. */
+/* The version of the page. */
 enum { S7_ARITHMETIC = 1 };
 
-/* 1 where this processor has one of the instruction sets, and the one that S7_ISA names, if it
+/* Returns 1 if this processor has one of the instruction sets, and the one that S7_ISA names, if it
  * names one. */
 S7_TRAIN_CALL s7_arithmetic_available(void);
-/* Which is used: 1 scalar, 2 AVX2, 3 AVX-512, 4 NEON; 0: none. */
+/* The instruction set in use: 1 scalar, 2 AVX2, 3 AVX-512, 4 NEON; 0: none. */
 S7_TRAIN_CALL s7_arithmetic_isa(void);
 
-/* c[m, n] = a[m, k] b[k, n], or c + that. Element (i, j) of a is a[i * a_row + j * a_column], of b
- * likewise; c is by rows. */
+/* c[m, n] = a[m, k] b[k, n], or c + a b. Element (i, j) of a is a[i * a_row + j * a_column], and so
+ * for b; c is stored by rows. */
 typedef struct {
     const float *a, *b;
     float *c;
@@ -37,19 +36,20 @@ S7_TRAIN_CALL s7_product(const s7_product_of *product);
  * scale [n_rows]. */
 S7_TRAIN_CALL s7_norm(const float *x, const float *gain, float eps, float *y, float *scale,
                       int64_t n_rows, int64_t n, int32_t n_threads);
-/* From grad [n_rows, n]: grad_x [n_rows, n], with `beside` added where it is not null, and
- * grad_gain [n]; each may be null. */
+/* From grad [n_rows, n]: grad_x [n_rows, n], with `beside` added if it is not null, and grad_gain
+ * [n]. Each may be null. */
 S7_TRAIN_CALL s7_norm_slope(const float *x, const float *gain, const float *scale,
                             const float *grad, const float *beside, float *grad_x, float *grad_gain,
                             int64_t n_rows, int64_t n, int32_t n_threads);
 
-/* y = silu(gate) * up, element by element; and its two slopes. */
+/* y = silu(gate) * up, element by element, and its two gradients. */
 S7_TRAIN_CALL s7_gate(const float *gate, const float *up, float *y, int64_t n, int32_t n_threads);
 S7_TRAIN_CALL s7_gate_slope(const float *gate, const float *up, const float *grad, float *grad_gate,
                             float *grad_up, int64_t n, int32_t n_threads);
 
-/* Pairs (i, i + n_pairs) of each head's vector turned by its position; direction -1 turns back.
- * Strides in floats, for batch, head and position; cosine and sine are [length, n_pairs]. */
+/* Rotates the pairs (i, i + n_pairs) of each head's vector by its position; direction -1 rotates
+ * back. Strides are in floats, for batch, head and position; cosine and sine are [length, n_pairs].
+ */
 typedef struct {
     const float *x, *cosine, *sine;
     float *y;
@@ -62,8 +62,8 @@ S7_TRAIN_CALL s7_rotate(const s7_turn *turn);
 S7_TRAIN_CALL s7_rotation_tables(const double *frequency, double temperature, float *cosine,
                                  float *sine, int64_t length, int64_t n_pairs);
 
-/* Losses [n_rows] (nats) of the logits [n_rows, n]. With `factor` [n_rows] the logits become their
- * slopes times it; without it they are left as they are. */
+/* The losses [n_rows] (nats) of the logits [n_rows, n]. With `factor` [n_rows] the logits become
+ * their gradients times the factor; without it they are unchanged. */
 typedef struct {
     float *logits;
     const int64_t *target;
@@ -82,10 +82,10 @@ S7_TRAIN_CALL s7_scatter_add(const int64_t *ids, const float *grad, float *grad_
 S7_TRAIN_CALL s7_add(const float *x, const float *y, float *z, int64_t n, int32_t n_threads);
 S7_TRAIN_CALL s7_scale(const float *x, float factor, float *z, int64_t n, int32_t n_threads);
 
-/* Sum of the squares of each row of x [n_rows, n] to sums [n_rows]. */
+/* The sum of the squares of each row of x [n_rows, n], in sums [n_rows]. */
 S7_TRAIN_CALL s7_row_squares(const float *x, float *sums, int64_t n_rows, int64_t n,
                              int32_t n_threads);
-/* Sum of x [n], in binary64, in ascending order. */
+/* The sum of x [n] in binary64, in ascending order. */
 S7_TRAIN_CALL s7_sum(const float *x, int64_t n, double *sum);
 
 /* One update of n elements. decay 1: no decoupled decay; added_decay 0: no decay in the gradient.
@@ -100,12 +100,12 @@ typedef struct {
 } s7_adam_of;
 S7_TRAIN_CALL s7_adam(const s7_adam_of *adam);
 
-/* Normal deviates with standard deviation std: element i of stream `stream` under `key`, i from
- * `first` on. */
+/* Normal deviates with standard deviation std: elements of stream `stream` under `key`, from
+ * element `first`. */
 S7_TRAIN_CALL s7_normal(uint64_t key, uint64_t stream, uint64_t first, double std, float *to,
                         int64_t n, int32_t n_threads);
-/* y = x * factor where the draw of an element is not below `threshold`, else 0; the same call gives
- * the slope. */
+/* y = x * factor if the draw of an element is not below `threshold`, else 0. The same call computes
+ * the gradient. */
 S7_TRAIN_CALL s7_dropout(uint64_t key, uint64_t stream, uint32_t threshold, float factor,
                          const float *x, float *y, int64_t n, int32_t n_threads);
 

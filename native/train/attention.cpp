@@ -1,4 +1,5 @@
-// The calls of attention.h: checks, and threads that take one key/value head after the other.
+// The calls of attention.h: checks, and threads that each compute one key/value head after the
+// other.
 
 #include "attention.h"
 
@@ -32,7 +33,7 @@ std::size_t scratch_floats(std::size_t length, std::size_t head_dim) {
 
 namespace {
 
-// `work(index, scratch)` for every key/value head of the batch.
+// Calls `work(index, scratch)` for every key/value head of the batch.
 template <class Work> int32_t each_head(const s7_attention_shape &shape, const Work &work) {
     const std::size_t n_heads = static_cast<std::size_t>(shape.n_batch) * shape.n_kv_heads;
     const std::size_t n_bytes = scratch_floats(shape.length, shape.head_dim) * sizeof(float);

@@ -1,10 +1,10 @@
-/* Exact causal attention for training, forward and backward, float32. One call works through every
- * head of a batch.
+/* Exact causal attention for training, forward and backward, in float32. One call computes all
+ * heads of a batch.
  *
  * Every sum has the order of specs/training-arithmetic.md, so the bits do not depend on the number
  * of threads or on the instruction set (any with fused multiply-add). Arrays are dense: q, y,
- * grad_y, grad_q [n_batch, n_heads, length, head_dim]; k, v, grad_k, grad_v with n_kv_heads in the
- * place of n_heads; log_sum [n_batch, n_heads, length]. */
+ * grad_y, grad_q [n_batch, n_heads, length, head_dim]; k, v, grad_k, grad_v with n_kv_heads instead
+ * of n_heads; log_sum [n_batch, n_heads, length]. */
 #ifndef S7_TRAIN_ATTENTION_H
 #define S7_TRAIN_ATTENTION_H
 
@@ -27,19 +27,18 @@ enum {
 };
 
 /* n_heads is a multiple of n_kv_heads, head_dim a multiple of 16 up to 256; n_threads from 1 to 64.
- * Scores are divided by the root of scaled_dim: less than head_dim where vectors are filled up with
- * zeros. BF16 calls take head_dim. */
+ * Scores are divided by the square root of scaled_dim, which is less than head_dim when vectors are
+ * padded with zeros. BF16 calls use head_dim. */
 typedef struct {
     int32_t n_batch, n_heads, n_kv_heads, length, head_dim, n_threads, scaled_dim;
 } s7_attention_shape;
 
-/* Which build of this header the library is. */
+/* The version of this header with which the library was built. */
 S7_TRAIN_CALL s7_train_abi(void);
-/* 1 where this processor has what the kernels are compiled for. */
+/* Returns 1 if this processor has the instructions of the kernels. */
 S7_TRAIN_CALL s7_train_available(void);
 
-/* y = softmax(q k^T / sqrt(scaled_dim), causal) v; log_sum is what the backward call needs of the
- * rows. */
+/* y = softmax(q k^T / sqrt(scaled_dim), causal) v. The backward call needs log_sum. */
 S7_TRAIN_CALL s7_attention_forward(const s7_attention_shape *shape, const float *q, const float *k,
                                    const float *v, float *y, float *log_sum);
 /* The three gradients from grad_y. */

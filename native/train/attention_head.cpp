@@ -1,8 +1,8 @@
 // Causal attention of one head in blocks of rows. Compiled once for each instruction set.
 //
-// Blocks have kRows rows, so that the scores of a block stay in the second-level cache; columns
-// behind a block's last row are not computed. The weights are not kept: the backward loop computes
-// them again from the rows' log-sums (arXiv 2205.14135).
+// Blocks have kRows rows, so that the scores of a block stay in the second-level cache. Columns
+// after a block's last row are not computed. The weights are not stored. The backward loop computes
+// them again from the log-sums of the rows (arXiv 2205.14135).
 
 #include "attention_tiles.h"
 #include "operators_set.h"

@@ -1,5 +1,5 @@
-/* What both attentions are made of: products in register tiles, and the softmax between two of
- * them (specs/training-arithmetic.md). For attention_head.cpp and hybrid_head.cpp.
+/* Products in register tiles, and the softmax between two of them (specs/training-arithmetic.md),
+ * for attention_head.cpp and hybrid_head.cpp.
  *
  * An element of a product is one chain of fused multiply-adds in the order of the inner index, and
  * a sum over a row is the sixteen chains of a `Wide`. */
@@ -25,8 +25,8 @@ struct View {
     std::size_t row, column;
 };
 
-// C[R, N registers] (+)= A[R, n_inner] * B[n_inner, N registers]. Indexes are constants of the
-// text, or GCC keeps the sums in memory.
+// C[R, N registers] (+)= A[R, n_inner] * B[n_inner, N registers]. Indexes are compile-time
+// constants, because GCC would otherwise keep the sums in memory.
 template <bool kAdd, std::size_t... R, std::size_t... N>
 inline void tile(View a, const float *b, std::size_t b_row, float *c, std::size_t c_row,
                  std::size_t n_inner, std::index_sequence<R...>, std::index_sequence<N...>) {
@@ -81,7 +81,7 @@ void product(View a, const float *b, std::size_t b_row, float *c, std::size_t c_
         rows<kAdd, 1>(at(), b, b_row, c + r * c_row, c_row, n_registers, n_inner);
 }
 
-// out[head_dim, stride] = in[length, head_dim] transposed; the columns from `length` on are zero.
+// out[head_dim, stride] = in[length, head_dim] transposed. The columns from `length` are zero.
 inline void transpose(const float *in, std::size_t length, std::size_t head_dim, float *out,
                       std::size_t stride) {
     for (std::size_t e = 0; e < head_dim; ++e) {
@@ -92,7 +92,8 @@ inline void transpose(const float *in, std::size_t length, std::size_t head_dim,
 
 inline std::size_t rounded(std::size_t n) { return (n + kWide - 1) / kWide * kWide; }
 
-// Scores to weights that are not yet divided by their sum; returns log(sum) + highest, and the sum.
+// Replaces scores by weights that are not yet divided by their sum. Returns log(sum) + highest, and
+// the sum.
 inline std::pair<float, float> soften(float *row, std::size_t n_columns, float scale) {
     Wide most = load(row);
     for (std::size_t j = kWide; j < n_columns; j += kWide) most = largest(most, load(row + j));
@@ -108,7 +109,7 @@ inline std::pair<float, float> soften(float *row, std::size_t n_columns, float s
     return {static_cast<float>(logarithm(all)) + top, all};
 }
 
-// Each of `n` floats divided by `divisor`; n is a multiple of 16.
+// Divides each of `n` floats by `divisor`; n is a multiple of 16.
 inline void divide(float *row, std::size_t n, float divisor) {
     for (std::size_t e = 0; e < n; e += kWide) store(row + e, load(row + e) / wide(divisor));
 }
@@ -120,7 +121,8 @@ inline float dot(const float *x, const float *y, std::size_t n) {
     return total(sum);
 }
 
-// Scores and slopes of a row's weights to weights and slopes of scores.
+// Replaces the scores and the gradients of weights of a row by the weights and the gradients of
+// scores.
 inline void soften_slopes(float *weights, float *slopes, std::size_t n_columns, float scale,
                           float log_sum, float mean) {
     const Wide factor = wide(scale), shift = wide(log_sum), share = wide(mean);

@@ -1,4 +1,5 @@
-// The calls of bf16.h: checks, and threads that take one head, or some rows, after the other.
+// The calls of bf16.h: checks, and threads that each compute one head, or some rows, after the
+// other.
 
 #include "bf16.h"
 
@@ -36,7 +37,7 @@ Range chunk(const s7_bf16_rows &rows, std::size_t task) {
             static_cast<std::size_t>(rows.n_columns)};
 }
 
-// `work(range)` for all rows, in chunks.
+// Calls `work(range)` for all rows in chunks.
 template <class Work> int32_t each_chunk(const s7_bf16_rows *rows, const Work &work) {
     if (const int32_t code = obstacle(sound_rows(rows))) return code;
     each(n_chunks(*rows), rows->n_threads,
@@ -44,7 +45,7 @@ template <class Work> int32_t each_chunk(const s7_bf16_rows *rows, const Work &w
     return S7_TRAIN_OK;
 }
 
-// `work(head, scratch)` for every key/value head of the batch.
+// Calls `work(head, scratch)` for every key/value head of the batch.
 struct Arrays {
     const s7_bf16_heads *q, *k, *v, *y, *grad_y, *grad_q, *grad_k, *grad_v;
     const float *cosine, *sine;

@@ -1,9 +1,9 @@
-/* BF16 training on the processor: attention, and what stands between the products of a block. Needs
- * AVX512-BF16.
+/* BF16 training on the processor: attention, and the operations between the products of a block. It
+ * needs AVX512-BF16.
  *
- * Elements are BF16 (the upper half of a float32) where the type is uint16_t. Products of pairs are
- * summed in float32, softmax, norm and loss are float32; every sum has one order, so the bits do
- * not depend on the number of threads. */
+ * Elements of type uint16_t are BF16 (the upper half of a float32). Products of pairs are summed in
+ * float32. Softmax, norm and loss are float32. Every sum has one order, so the bits do not depend
+ * on the number of threads. */
 #ifndef S7_TRAIN_BF16_H
 #define S7_TRAIN_BF16_H
 
@@ -13,25 +13,25 @@
 extern "C" {
 #endif
 
-/* Vectors of head_dim adjacent elements; the strides are in elements. */
+/* Vectors of head_dim adjacent elements. The strides are in elements. */
 typedef struct {
     uint16_t *data;
     int64_t batch, token, head;
 } s7_bf16_heads;
 
-/* n_rows rows of n_columns; a matrix that is given with a stride has it from row to row. n_threads
- * from 1 to 64. */
+/* n_rows rows of n_columns. The stride of a matrix is the distance of two rows. n_threads is from 1
+ * to 64. */
 typedef struct {
     int64_t n_rows, n_columns;
     int32_t n_threads;
 } s7_bf16_rows;
 
-/* 1 where this processor has the instructions and S7_ISA does not forbid them. */
+/* Returns 1 if this processor has the instructions and S7_ISA does not forbid them. */
 S7_TRAIN_CALL s7_bf16_available(void);
 
-/* Attention as in attention.h. Queries and keys are turned by `cosine` and `sine` [length, head_dim
- * / 2] (pairs i, i + head_dim / 2) as they are read, and their gradients back; both null: not
- * turned. */
+/* Attention as in attention.h. Queries and keys are rotated by `cosine` and `sine` [length,
+ * head_dim / 2] (pairs i, i + head_dim / 2) while they are read, and their gradients are rotated
+ * back. If both are null, nothing is rotated. */
 S7_TRAIN_CALL s7_bf16_attention_forward(const s7_attention_shape *shape, const s7_bf16_heads *q,
                                         const s7_bf16_heads *k, const s7_bf16_heads *v,
                                         const float *cosine, const float *sine,
@@ -51,7 +51,7 @@ S7_TRAIN_CALL s7_bf16_norm_backward(const s7_bf16_rows *rows, const float *x, co
                                     const float *inverse, const uint16_t *grad_y,
                                     const float *beside, float *grad_x, float *grad_weight);
 
-/* y = silu(gate) * up; gate and up (and their gradients) have `stride`. */
+/* y = silu(gate) * up. gate and up (and their gradients) have `stride`. */
 S7_TRAIN_CALL s7_bf16_swiglu_forward(const s7_bf16_rows *rows, int64_t stride, const uint16_t *gate,
                                      const uint16_t *up, uint16_t *y);
 S7_TRAIN_CALL s7_bf16_swiglu_backward(const s7_bf16_rows *rows, int64_t stride,
@@ -59,12 +59,13 @@ S7_TRAIN_CALL s7_bf16_swiglu_backward(const s7_bf16_rows *rows, int64_t stride,
                                       const uint16_t *grad_y, int64_t grad_stride,
                                       uint16_t *grad_gate, uint16_t *grad_up);
 
-/* Logits in place to their slopes (softmax minus the target, times `counted`), and the loss of each
- * row (nats) times `counted`, which may be null. S7_TRAIN_SHAPE: a target outside the columns. */
+/* Replaces logits by their gradients (softmax minus the target, times `counted`), and computes the
+ * loss of each row (nats) times `counted`, which may be null. Returns S7_TRAIN_SHAPE for a target
+ * outside the columns. */
 S7_TRAIN_CALL s7_bf16_cross_entropy(const s7_bf16_rows *rows, uint16_t *logits,
                                     const int64_t *target, const float *counted, float *loss);
 
-/* sum = x + y, dense; sum may be x. */
+/* sum = x + y, all dense; sum may be x. */
 S7_TRAIN_CALL s7_bf16_add(const s7_bf16_rows *rows, const float *x, const uint16_t *y, float *sum);
 
 #ifdef __cplusplus

@@ -1,9 +1,9 @@
-// Attention of one head in BF16, as kernels.cpp does it in float32: blocks of rows, softmax in
-// float32 between two products.
+// Attention of one head in BF16, as attention_head.cpp computes it in float32: blocks of rows, and
+// the softmax in float32 between two products.
 //
-// A product takes its inner index by pairs. So keys, values and slopes are laid out twice: by
-// columns (pairs of channels, for scores) and by pairs of positions (for sums over positions).
-// Turned queries and keys, weights and slopes of scores are rounded to BF16.
+// The inner index of a product advances by pairs. Keys, values and gradients are therefore stored
+// twice: by columns (pairs of channels, for scores) and by pairs of positions (for sums over
+// positions). Rotated queries and keys, weights and gradients of scores are rounded to BF16.
 
 #include "bf16_kernels.h"
 #include "bf16_product.h"
@@ -15,11 +15,11 @@ namespace {
 
 constexpr std::size_t kRows = 48;
 
-// Where everything lies in the scratch memory.
+// The layout of the scratch memory.
 struct Scratch {
     char *base;
     std::size_t stride, dim, used = 0;
-    std::uint16_t *rows;               // [length, dim]: keys (then values) one behind the other
+    std::uint16_t *rows;               // [length, dim]: keys, then values
     Pair *k_columns, *v_columns;       // [dim / 2, stride]
     Pair *k_pairs, *v_pairs;           // [length / 2, dim]
     std::uint16_t *q, *grad_y;         // [kRows, dim]
@@ -49,16 +49,15 @@ struct Scratch {
     }
 };
 
-// Rows of one head lie far apart, where the processor does not look ahead by itself: what is read
-// one block from now is asked for.
+// Rows of one head are far apart, so the processor does not prefetch them. Prefetches the rows of
+// the next block.
 template <class From> inline void ask(const From *in, std::size_t in_row, std::size_t dim) {
     const auto *line = reinterpret_cast<const char *>(reinterpret_cast<std::uintptr_t>(in) +
                                                       kRows * in_row * sizeof(From));
     for (std::size_t i = 0; i < dim * sizeof(From); i += 64) _mm_prefetch(line + i, _MM_HINT_T0);
 }
 
-// out[n, dim], dense, from vectors that are turned by the angle of their position, or back (`back`
-// is -1).
+// out[n, dim], dense, from vectors rotated by the angle of their position, or back (`back` is -1).
 template <class From>
 void turn(const From *in, std::size_t in_row, std::uint16_t *out, std::size_t out_row,
           std::size_t begin, std::size_t n, const Head &head, float back) {
@@ -77,7 +76,7 @@ void turn(const From *in, std::size_t in_row, std::uint16_t *out, std::size_t ou
     }
 }
 
-// out[n, dim] from rows of floats or BF16, as they are.
+// out[n, dim] from rows of floats or BF16 without rotation.
 template <class From>
 void copy(const From *in, std::size_t in_row, std::uint16_t *out, std::size_t out_row,
           std::size_t n, std::size_t dim) {
@@ -95,7 +94,7 @@ void turned(const From *in, std::size_t in_row, std::uint16_t *out, std::size_t 
     copy(in, in_row, out, out_row, n, head.head_dim);
 }
 
-// out[dim / 2, stride]: pair p of row t to (p, t); the columns from `length` on are zero.
+// out[dim / 2, stride]: moves pair p of row t to (p, t). The columns from `length` are zero.
 void by_columns(const std::uint16_t *rows, std::size_t length, std::size_t dim, Pair *out,
                 std::size_t stride) {
     const Pair *in = reinterpret_cast<const Pair *>(rows);
@@ -105,7 +104,7 @@ void by_columns(const std::uint16_t *rows, std::size_t length, std::size_t dim, 
                 out[p * stride + i] = i < length ? in[i * (dim / 2) + p] : 0;
 }
 
-// Two rows of sixteen to pairs of their elements; `low` goes into the lower halves.
+// Joins two rows of sixteen to pairs of their elements. `low` fills the lower halves.
 inline __m512i interleaved(__m512bh both) {
     const __m512i order =
         _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
@@ -113,7 +112,7 @@ inline __m512i interleaved(__m512bh both) {
     return _mm512_permutexvar_epi16(order, (__m512i)both);
 }
 
-// out[(n + 1) / 2, dim]: pairs of rows; behind an odd number stands a row of zeros.
+// out[(n + 1) / 2, dim]: pairs of rows. A row of zeros completes an odd number.
 void by_pairs(const std::uint16_t *rows, std::size_t n, std::size_t dim, Pair *out) {
     for (std::size_t t = 0; t < n; t += 2)
         for (std::size_t j = 0; j < dim; j += kLanes) {
@@ -126,8 +125,8 @@ void by_pairs(const std::uint16_t *rows, std::size_t n, std::size_t dim, Pair *o
         }
 }
 
-// Scores of a row to weights in BF16 that are not yet divided by their sum; returns the sum, and
-// sets log2(sum) + highest. `scale` is of powers of two: 1 / sqrt(head_dim) / ln 2.
+// Turns the scores of a row into weights in BF16 that are not yet divided by their sum. Returns the
+// sum, and sets log2(sum) + highest. `scale` is for powers of two: 1 / sqrt(head_dim) / ln 2.
 float soften(float *row, std::size_t position, std::size_t n_columns, float scale,
              std::uint16_t *weights, float *log_sum) {
     hide_future(row, position, n_columns);
@@ -146,13 +145,14 @@ float soften(float *row, std::size_t position, std::size_t n_columns, float scal
     return whole;
 }
 
-// What the slopes of one row need: its log-sum, and the mean slope under its weights (of y times
-// its gradient).
+// The values that the gradients of one row need: its log-sum, and the mean gradient under its
+// weights (y times its gradient).
 struct RowState {
     float log_sum, mean;
 };
 
-// Scores and their slopes of two rows to weights (by pairs) and slopes (by pairs and by rows).
+// Turns scores and their gradients of two rows into weights (by pairs) and gradients (by pairs and
+// by rows).
 void slopes_of(const Scratch &s, std::size_t r, std::size_t n_columns, float scale, RowState first,
                RowState second) {
     const float *scores = s.scores + r * s.stride, *slopes = s.slopes + r * s.stride;
@@ -175,7 +175,7 @@ void slopes_of(const Scratch &s, std::size_t r, std::size_t n_columns, float sca
     }
 }
 
-// A block of rows of one query head: rows [start, start + n), columns that they see.
+// A block of rows of one query head: rows [start, start + n), and the columns that they see.
 struct Block {
     std::size_t query, start, n, n_columns, n_key_pairs;
     Block(std::size_t q, std::size_t begin, std::size_t length)
@@ -201,10 +201,10 @@ void scores_of(const Head &head, const Scratch &s, const Block &block) {
                    block.n_columns, s.dim / 2);
 }
 
-// Weights and slopes of a block's scores.
+// The weights and gradients of a block's scores.
 void soften_backward(const Head &head, const Scratch &s, const Block &block, float scale) {
     const auto state = [&](std::size_t r) {
-        if (r == block.n) {  // the row behind an odd number of rows
+        if (r == block.n) {  // the row that completes an odd number of rows
             std::fill(s.scores + r * s.stride, s.scores + r * s.stride + block.n_columns,
                       -INFINITY);
             std::fill(s.slopes + r * s.stride, s.slopes + r * s.stride + block.n_columns, 0.0f);

@@ -1,4 +1,4 @@
-/* The BF16 loops, for the calls of bf16.cpp: one key/value head, or some rows. */
+/* The BF16 loops for the calls of bf16.cpp: one key/value head, or some rows. */
 #ifndef S7_TRAIN_BF16_KERNELS_H
 #define S7_TRAIN_BF16_KERNELS_H
 
@@ -7,7 +7,7 @@
 
 namespace s7train::bf16 {
 
-/* Vectors of one key/value head (or of the query heads that share it); strides in elements. */
+/* Vectors of one key/value head (or of the query heads that share it). Strides are in elements. */
 struct Vectors {
     std::uint16_t *data;
     std::size_t token, head;
@@ -23,7 +23,7 @@ struct Head {
     std::size_t length, head_dim, n_queries;
 };
 
-/* Bytes of scratch for either loop; aligned to 64 bytes. */
+/* The bytes of scratch memory for either loop, aligned to 64 bytes. */
 std::size_t scratch_bytes(std::size_t length, std::size_t head_dim);
 void attention_forward(const Head &, char *scratch);
 void attention_backward(const Head &, char *scratch);
@@ -35,7 +35,7 @@ struct Range {
 
 void norm_forward(Range, const float *x, const float *weight, float eps, std::uint16_t *y,
                   float *inverse);
-/* `partial` [n]: the gradient of the weight over these rows. */
+/* `partial` [n] gets the gradient of the weight over these rows. */
 void norm_backward(Range, const float *x, const float *weight, const float *inverse,
                    const std::uint16_t *grad_y, const float *beside, float *grad_x, float *partial);
 void swiglu_forward(Range, std::size_t stride, const std::uint16_t *gate, const std::uint16_t *up,

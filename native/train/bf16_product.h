@@ -1,4 +1,4 @@
-/* Products of BF16 pairs in register tiles, summed in float32 (VDPBF16PS): each element of C is one
+/* Products of BF16 pairs in register tiles, summed in float32 (VDPBF16PS). Each element of C is one
  * chain in the order of the pairs. */
 #ifndef S7_TRAIN_BF16_PRODUCT_H
 #define S7_TRAIN_BF16_PRODUCT_H
@@ -10,10 +10,11 @@
 namespace s7train {
 namespace {
 
-/* Two BF16 that lie one behind the other: what one lane multiplies at a time. */
+/* Two adjacent BF16, which one lane multiplies at a time. */
 typedef std::uint32_t Pair __attribute__((may_alias, aligned(2)));
 
-/* A matrix whose inner index goes by pairs: pair p of row i is at data[i * row + p * column]. */
+/* A matrix whose inner index advances by pairs. Pair p of row i is at data[i * row + p * column].
+ */
 struct Pairs {
     const Pair *data;
     std::size_t row, column;
@@ -21,8 +22,8 @@ struct Pairs {
 
 constexpr std::size_t kStripRows = 6, kTileVectors = 4;
 
-/* C[R, N vectors] (+)= A[R, n_pairs] * B[n_pairs, N vectors]. Indexes are constants of the text, or
- * GCC keeps the sums in memory. */
+/* C[R, N vectors] (+)= A[R, n_pairs] * B[n_pairs, N vectors]. Indexes are compile-time constants,
+ * because GCC would otherwise keep the sums in memory. */
 template <bool kAdd, std::size_t... R, std::size_t... N>
 inline void tile(Pairs a, const Pair *b, std::size_t b_row, float *c, std::size_t c_row,
                  std::size_t n_pairs, std::index_sequence<R...>, std::index_sequence<N...>) {

@@ -1,4 +1,4 @@
-/* BF16 in registers of sixteen: for files that are compiled with AVX512-BF16. */
+/* BF16 in registers of sixteen, for files that are compiled with AVX512-BF16. */
 #ifndef S7_TRAIN_BF16_WIDE_H
 #define S7_TRAIN_BF16_WIDE_H
 
@@ -11,7 +11,7 @@
 namespace s7train {
 namespace {
 
-/* The lanes of a row that are there, when `left` of its columns are left. */
+/* The valid lanes of a row when `left` of its columns are left. */
 inline __mmask16 lanes(std::size_t left) {
     return static_cast<__mmask16>((1u << std::min(left, kLanes)) - 1);
 }
@@ -23,7 +23,7 @@ inline __m256i narrow(__m512 v) {
     return (__m256i)_mm512_cvtneps_pbh(v);
 } /* to the nearest, ties to even */
 
-/* Lanes that are not there read as 0. */
+/* Masked lanes read as 0. */
 inline Wide get(const float *p, __mmask16 mask) { return (Wide)_mm512_maskz_loadu_ps(mask, p); }
 inline Wide get(const std::uint16_t *p, __mmask16 mask) {
     return (Wide)widen(_mm256_maskz_loadu_epi16(mask, p));
@@ -35,8 +35,8 @@ inline void put(std::uint16_t *p, __mmask16 mask, Wide v) {
 
 constexpr float kLog2E = 1.44269504088896341f;
 
-/* 2^x for x that is not positive (2e-7 of it), in half the steps of `exponential`; 0 below -126,
- * where numbers would be subnormal (and slow); NaN stays NaN. */
+/* 2^x for x <= 0 with a relative error of 2e-7, in half the steps of `exponential`. The result is 0
+ * below -126, where numbers would be subnormal and slow. NaN stays NaN. */
 inline Wide two_to(Wide x) {
     const __m512 t = (__m512)x;
     const __mmask16 counts = _mm512_cmp_ps_mask(t, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);

@@ -1,6 +1,8 @@
 #!/bin/sh
-# Build what training takes beside PyTorch: build.sh DIRECTORY [more compiler flags]. Makes DIRECTORY/libs7train.so, beside and then
-# renamed, on x86-64 and 64-bit ARM; elsewhere it makes nothing and training uses PyTorch alone. CXX is the compiler.
+# Build the kernels of training: build.sh DIRECTORY [more compiler flags].
+#
+# On x86-64 and 64-bit ARM it writes DIRECTORY/libs7train.so under a temporary name and renames it. Elsewhere
+# it writes nothing, and training uses only PyTorch. CXX is the compiler.
 set -eu
 out=${1:?usage: build.sh DIRECTORY [flags]}
 shift
@@ -17,7 +19,7 @@ trap 'rm -rf "$work"' EXIT
 compile() {
     $cxx -std=c++20 -O3 -fPIC -fvisibility=hidden -fno-math-errno -Wall -Wextra -Werror -Wno-psabi -Wno-unknown-warning-option "$@"
 }
-# The law of specs/training-arithmetic.md writes its fused multiply-adds out: the compiler makes none of its own.
+# specs/training-arithmetic.md defines every fused multiply-add, so the compiler must not add others.
 law() { compile -ffp-contract=off "$@"; }
 width() {
     case $1 in scalar) echo 1 ;; neon) echo 4 ;; avx2) echo 8 ;; avx512) echo 16 ;; esac
@@ -32,7 +34,7 @@ flags() {
 for name in product rows attention_head hybrid_head; do
     jobs=
     for set in $sets; do
-        # GCC 12 takes its own undefined registers for a mistake (bug 105593).
+        # GCC 12 warns about undefined registers in its own headers (bug 105593).
         law -Wno-maybe-uninitialized "$@" $(flags "$set") -DS7_SET="$set" -DS7_WIDTH="$(width "$set")" -c "$here/$name.cpp" \
             -o "$work/$set-$name.o" &
         jobs="$jobs $!"
@@ -43,7 +45,7 @@ law "$@" $fused -c "$here/draws.cpp" -o "$work/draws.o"
 for name in arithmetic attention hybrid threads; do law "$@" -c "$here/$name.cpp" -o "$work/$name.o"; done
 case $sets in
 *avx512*)
-    # Here products and sums are contracted: the BF16 path keeps the narrower promise of one kind of processor.
+    # The BF16 path promises equal bits only on one kind of processor, so contraction is allowed here.
     compile -ffp-contract=fast "$@" -c "$here/bf16.cpp" -o "$work/bf16.o"
     for name in bf16_attention bf16_rows; do
         compile -ffp-contract=fast -Wno-maybe-uninitialized "$@" -mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx512bf16 -mfma \
@@ -51,7 +53,7 @@ case $sets in
     done
     ;;
 esac
-# With S7_OBJECTS set the object files are the result: for a target whose programs are linked whole.
+# With S7_OBJECTS set, the result is the object files, for a target with static linking.
 if [ -n "${S7_OBJECTS:-}" ]; then
     mv "$work"/*.o "$out"
     exit 0

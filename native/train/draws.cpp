@@ -1,8 +1,8 @@
 // Draws and tables of specs/training-arithmetic.md: a counter-based generator, normal deviates,
-// dropout, the turns of RoPE.
+// dropout, and the angles of RoPE.
 //
-// Element by element in binary64, so one text serves every instruction set; `std::fma` is one
-// instruction here.
+// Everything is computed element by element in binary64, so one source serves every instruction
+// set. `std::fma` is one instruction here.
 
 #include "arithmetic.h"
 #include "logarithm.h"
@@ -19,7 +19,7 @@ namespace {
 
 constexpr std::size_t kBlocks = 1 << 12;  // of a task, of four words each
 
-// Which numbers a call draws.
+// The draws of a call.
 struct Draws {
     std::uint64_t key, stream;
 };
@@ -46,7 +46,8 @@ struct Turn {
     double cosine, sine;
 };
 
-// Taylor's series of both on [-pi/4, pi/4] from the highest power down, then the quarter turns.
+// The Taylor series of cosine and sine on [-pi/4, pi/4] from the highest power down, then the
+// quarter turns.
 Turn turn_of(double r, std::int64_t quarters) {
     const double z = r * r;
     double s = -1.0 / kFactorial[15], c = 1.0 / kFactorial[16];
@@ -76,7 +77,7 @@ Turn turn_of_angle(double angle) {
     return turn_of(r, static_cast<std::int64_t>(n));
 }
 
-// Two normal deviates of two words (Box and Muller 1958).
+// Two normal deviates from two words (Box and Muller 1958).
 Turn normals(std::uint32_t radius, std::uint32_t angle) {
     const double u = (static_cast<double>(radius) + 1.0) * 0x1p-32;  // (0, 1]
     const double length = std::sqrt(-2.0 * logarithm(u));
@@ -86,8 +87,8 @@ Turn normals(std::uint32_t radius, std::uint32_t angle) {
     return {length * turn.cosine, length * turn.sine};
 }
 
-// `work(words, element, count)`: the words of `n` elements from `first` on, a block of four at a
-// time and each once.
+// Calls `work(words, element, count)` with the words of `n` elements from `first`, one block of
+// four at a time.
 template <class Work>
 int32_t each_block(std::uint64_t first, int64_t n, int32_t n_threads, const Draws &draws,
                    const Work &work) {

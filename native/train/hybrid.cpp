@@ -1,4 +1,4 @@
-// The calls of hybrid.h: checks, and threads that take one key/value head after the other.
+// The calls of hybrid.h: checks, and threads that each compute one key/value head after the other.
 
 #include "hybrid.h"
 
@@ -16,7 +16,7 @@ std::size_t hybrid_scratch_floats(const s7_hybrid_shape &shape) {
     const std::size_t length = shape.heads.length, dim = shape.heads.head_dim,
                       n_summaries = length / shape.stride, stride = padded(length),
                       summaries = padded(n_summaries);
-    // Twice each: keys and values; transposed, and for summaries by rows and their slopes, too.
+    // Keys and values each: transposed; for summaries also by rows, and their gradients.
     return 2 * dim * stride + 2 * dim * summaries + 4 * dim * summaries + 2 * stride +
            2 * padded(2 * static_cast<std::size_t>(shape.stride)) + 2 * dim +
            2 * 48 * (stride + summaries);

@@ -1,8 +1,8 @@
 // Hybrid attention of one key/value head: summaries of strides, then blocks of rows over a window
 // of keys and a run of summaries, under one softmax. Compiled once for each instruction set.
 //
-// As in causal attention the weights are not kept. Summaries are not kept either: they are made
-// again in the backward loop, which costs two products of a position's width for each position.
+// As in causal attention the weights are not stored. Summaries are not stored either. The backward
+// loop computes them again, which costs two products of a position's width for each position.
 
 #include "attention_tiles.h"
 #include "operators_set.h"
@@ -44,14 +44,14 @@ inline float length_of(const float *x, std::size_t dim) {
     return std::sqrt(dot(x, x, dim) + kTiny);
 }
 
-// The positions that summary c is made of: its stride and the one before it.
+// The positions of summary c: its stride and the one before it.
 struct Positions {
     std::size_t first, n;
     Positions(std::size_t c, std::size_t stride)
         : first(c ? (c - 1) * stride : 0), n((c + 1) * stride - first) {}
 };
 
-// Softmax of n scores to n weights; `to` has room for whole lanes.
+// The softmax of n scores as n weights. `to` has room for whole lanes.
 void weigh(const float *score, std::size_t n, float *to) {
     std::fill(to, to + rounded(n), -INFINITY);
     std::memcpy(to, score, n * sizeof(float));
@@ -67,7 +67,8 @@ void weigh(const float *score, std::size_t n, float *to) {
     divide(to, rounded(n), total(sum));
 }
 
-// The weighted mean to `mean`; its length, and what it is multiplied by to have the mean length.
+// Writes the weighted mean to `mean`. Returns its length, and the factor that gives it the mean
+// length.
 std::pair<float, float> average(const float *weights, const float *x, const float *lengths,
                                 std::size_t n, std::size_t dim, float *mean) {
     for (std::size_t e = 0; e < dim; e += kWide) {
@@ -82,7 +83,7 @@ std::pair<float, float> average(const float *weights, const float *x, const floa
     return {length, share / length};
 }
 
-// Summaries of x by rows, and transposed.
+// The summaries of x by rows, and transposed.
 void summarize(const HybridHead &h, const Scratch &s, const float *x, const float *score,
                float *lengths, float *to, float *transposed) {
     const std::size_t dim = h.head_dim, n_summaries = h.length / h.stride;
@@ -99,7 +100,7 @@ void summarize(const HybridHead &h, const Scratch &s, const float *x, const floa
     transpose(to, n_summaries, dim, transposed, s.summaries);
 }
 
-// From the slopes of summaries, stride after stride: those of x and of the scores are added to.
+// Adds the gradients of x and of the scores from those of the summaries, stride by stride.
 void summarize_slope(const HybridHead &h, const Scratch &s, const float *x, const float *score,
                      const float *lengths, const float *grad, float *grad_x, float *grad_score) {
     const std::size_t dim = h.head_dim, n_summaries = h.length / h.stride;
@@ -133,7 +134,8 @@ void summarize_slope(const HybridHead &h, const Scratch &s, const float *x, cons
 }
 
 // The columns of a block of rows: keys from `first` to `end`, then summaries from `first_summary`
-// to `end_summary`; the first of each is a multiple of 16, and each is filled up to one.
+// to `end_summary`. The first of each is a multiple of 16, and each part is padded to a multiple of
+// 16.
 struct Block {
     std::size_t start, n_rows, end, first, n_keys, first_summary, end_summary, n_summaries;
     Block(const HybridHead &h, std::size_t from)
@@ -148,7 +150,7 @@ struct Block {
     std::size_t n_columns() const { return n_keys + n_summaries; }
 };
 
-// What a row may not read weighs nothing.
+// Columns that a row may not read get the weight 0.
 void hide(const HybridHead &h, const Block &b, std::size_t position, float *row) {
     const std::size_t oldest = position + 1 > h.window ? position + 1 - h.window : 0;
     if (oldest > b.first) std::fill(row, row + (oldest - b.first), -INFINITY);
@@ -166,7 +168,7 @@ inline void temper(const HybridHead &h, const Block &b, float *row) {
         store(row + j, load(row + j) * wide(h.temper));
 }
 
-// Scores of a block, what may not be read hidden.
+// The scores of a block, with unreadable columns hidden.
 void score(const HybridHead &h, const Scratch &s, const Block &b, const float *q,
            const float *q_turned) {
     const std::size_t dim = h.head_dim;

@@ -1,10 +1,10 @@
-/* Lanes of floats for the operators of specs/training-arithmetic.md: one text, compiled once for
+/* Lanes of floats for the operators of specs/training-arithmetic.md: one source, compiled once for
  * each instruction set.
  *
- * S7_SET names the set and S7_WIDTH says how many floats its registers hold. A fused multiply-add
- * is written out wherever the law has one, and nowhere else: these files are compiled without
- * contraction. A `Wide` is sixteen floats, whatever the registers hold, so that a sum over a row is
- * the same sixteen chains everywhere. */
+ * S7_SET names the set, and S7_WIDTH is the number of floats in its registers. A fused multiply-add
+ * is explicit wherever the page has one, and nowhere else, because these files are compiled without
+ * contraction. A `Wide` is sixteen floats for every register width, so that a sum over a row is the
+ * same sixteen chains everywhere. */
 #ifndef S7_TRAIN_LANES_H
 #define S7_TRAIN_LANES_H
 
@@ -96,7 +96,8 @@ struct Wide {
     Register part[kParts];
 };
 
-/* A Wide from f(0), f(1), ...: indexes are constants, or GCC keeps the parts in memory. */
+/* A Wide from f(0), f(1), ... with compile-time indexes, because GCC would otherwise keep the parts
+ * in memory. */
 template <class F> inline Wide parts(const F &f) {
     Wide w;
     [&]<std::size_t... I>(std::index_sequence<I...>) {
@@ -116,7 +117,7 @@ inline void store(float *p, const Wide &v) {
 inline Wide wide(float v) {
     return parts([&](std::size_t) { return spread(v); });
 }
-/* The first n floats (at most 16), zeros behind them. */
+/* The first n floats (at most 16), followed by zeros. */
 inline Wide load_some(const float *p, std::size_t n) {
     if (n >= kWide) return load(p);
     float all[kWide] = {};
@@ -155,7 +156,7 @@ inline Wide largest(const Wide &a, const Wide &b) {
     return parts([&](std::size_t i) { return largest(a.part[i], b.part[i]); });
 }
 
-/* The sixteen chains of a row, added in pairs: lane i and lane i + 8, then + 4, + 2, + 1. */
+/* Adds the sixteen chains of a row in pairs: lane i and lane i + 8, then + 4, + 2, + 1. */
 inline float total(const Wide &v) {
     float s[kWide];
     store(s, v);

@@ -1,4 +1,4 @@
-/* Natural logarithm in binary64, from operations that IEEE 754 defines. */
+/* The natural logarithm in binary64, from operations that IEEE 754 defines. */
 #ifndef S7_TRAIN_LOGARITHM_H
 #define S7_TRAIN_LOGARITHM_H
 

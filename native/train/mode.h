@@ -1,4 +1,4 @@
-/* The floating-point mode of a thread: round to nearest even, subnormals kept, nothing trapped. Any
+/* The floating-point mode of a thread: round to nearest even, subnormals kept, no traps. Any
  * library may have changed it. */
 #ifndef S7_TRAIN_MODE_H
 #define S7_TRAIN_MODE_H
@@ -10,8 +10,8 @@
 
 namespace s7train {
 
-/* Sets the mode and reads it back; `is_set` says whether it holds. Puts the found mode back at the
- * end. */
+/* Sets the mode and reads it back. `is_set` says whether it was set. The destructor restores the
+ * mode that was found. */
 class FloatMode {
   public:
     FloatMode() : found_(read()) {

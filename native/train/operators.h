@@ -1,5 +1,5 @@
-/* What each instruction set brings for the calls of arithmetic.h; a range of rows, elements or
- * tasks at a time. */
+/* The functions of an instruction set for the calls of arithmetic.h. Each computes a range of rows,
+ * elements or tasks. */
 #ifndef S7_TRAIN_OPERATORS_H
 #define S7_TRAIN_OPERATORS_H
 
@@ -18,13 +18,14 @@ struct Span {
 };
 
 struct Operators {
-    /* Columns of a panel of packed B, rows of a tile, inner indices of a block, floats of a packed
-     * sliver of A. */
+    /* The columns of a panel of packed B, the rows of a tile, the inner indices of a block, and the
+     * floats of a packed sliver of A. */
     std::size_t panel, tile_rows, inner, sliver;
-    /* Floats of a packed panel: an odd number of rows, or the panels would share cache sets. */
+    /* The floats of a packed panel. It has an odd number of rows, so that panels do not share cache
+     * sets. */
     std::size_t (*panel_floats)(std::size_t n);
     void (*pack_panel)(const s7_product_of &p, std::size_t first, Span inner, float *to);
-    /* All panels of a part of a block's inner indices, where B is by rows. */
+    /* Packs all panels of a part of a block's inner indices when B is stored by rows. */
     void (*pack_rows)(const s7_product_of &p, Span inner, Span part, float *to);
     void (*multiply)(const s7_product_of &p, Span rows, Span columns, Span inner,
                      const float *panels, float *scratch);
@@ -51,7 +52,8 @@ struct Operators {
 
 extern const Operators scalar_operators, avx2_operators, avx512_operators, neon_operators;
 
-/* The widest that this processor has, or the one that S7_ISA names; null: none. */
+/* The operators of the widest instruction set of this processor, or of the one that S7_ISA names;
+ * null if there is none. */
 const Operators *operators();
 
 }  // namespace s7train

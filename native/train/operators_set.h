@@ -1,5 +1,5 @@
-/* The functions of one instruction set, which stand in four files. For those files alone; S7_SET
- * is the namespace. */
+/* The functions of one instruction set, which four files define. Only those files include this
+ * header. S7_SET is the namespace. */
 #ifndef S7_TRAIN_OPERATORS_SET_H
 #define S7_TRAIN_OPERATORS_SET_H
 

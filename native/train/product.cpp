@@ -1,10 +1,10 @@
 // Products of specs/training-arithmetic.md: packing, and tiles of outputs. Compiled once for each
 // instruction set.
 //
-// B is packed in panels of as many columns as a tile has, zeros behind the last; a sliver of A (the
-// rows of a tile) is packed when it is needed and then meets every panel. A tile's sums stay in
-// registers over a block of inner indices and are stored and loaded again between two blocks, which
-// rounds nothing.
+// B is packed in panels with the columns of a tile, padded with zeros. A sliver of A (the rows of a
+// tile) is packed when it is needed and then multiplied with every panel. The sums of a tile stay
+// in registers over a block of inner indices. They are stored and loaded again between two blocks,
+// which rounds nothing.
 
 #include "product.h"
 
@@ -16,7 +16,7 @@ namespace s7train {
 namespace {
 
 #if S7_WIDTH > 1
-// Of two rows, the blocks of kApart lanes that lie off the diagonal change places.
+// Swaps the off-diagonal blocks of kApart lanes of two rows.
 template <std::size_t kApart, std::size_t... I>
 inline void exchange(Register &low, Register &high, std::index_sequence<I...>) {
     const Register a = low, b = high;
@@ -34,8 +34,8 @@ inline void exchange_all(Register (&rows)[S7_WIDTH], std::index_sequence<R...> a
 }
 #endif
 
-// A square of S7_WIDTH rows of kRows floats, `apart` from each other, to columns kTo apart. Rows
-// behind the kRows-th are zeros.
+// Transposes a square of S7_WIDTH rows of kRows floats with distance `apart` to columns with
+// distance kTo. Rows after the kRows-th are zeros.
 template <std::size_t kRows, std::size_t kTo, std::size_t... R>
 inline void transpose(const float *from, int64_t apart, float *to,
                       [[maybe_unused]] std::index_sequence<R...> all) {
@@ -47,8 +47,8 @@ inline void transpose(const float *from, int64_t apart, float *to,
     (put(to + R * kTo, rows[R]), ...);
 }
 
-// kRows rows of n floats to columns kTo floats apart; whole registers are written, so that up to
-// S7_WIDTH floats behind a column are lost.
+// Transposes kRows rows of n floats to columns with distance kTo. Whole registers are written, so
+// up to S7_WIDTH floats after a column are overwritten.
 template <std::size_t kRows, std::size_t kTo>
 void transpose_rows(const float *from, int64_t apart, std::size_t n, float *to) {
     constexpr auto all = std::make_index_sequence<S7_WIDTH>{};
@@ -82,7 +82,7 @@ void transpose_any(const float *from, std::size_t n_rows, int64_t row, std::size
     }
 }
 
-// The rows of a tile, by columns.
+// Packs the rows of a tile by columns.
 void pack_sliver(const s7_product_of &p, std::size_t first, std::size_t n_rows, Span inner,
                  float *to) {
     const std::size_t n = inner.end - inner.begin;
@@ -96,11 +96,12 @@ void pack_sliver(const s7_product_of &p, std::size_t first, std::size_t n_rows, 
         std::memcpy(to, from, kTileRows * sizeof(float));
 }
 
-// What to prefetch while the sliver before `first` meets n_panels panels: all lines of the next.
+// The prefetches while the sliver before `first` is multiplied with n_panels panels: all lines of
+// the next sliver.
 Ahead ahead_of(const s7_product_of &p, std::size_t first, Span inner, std::size_t n_panels) {
     const bool by_column = p.a_row == 1;
     Ahead ahead{};
-    // By columns, the sliver before has brought the line of the first row of most columns.
+    // When A is by columns, the sliver before has loaded the line of the first row of most columns.
     ahead.from = p.a + static_cast<int64_t>(by_column ? first + kTileRows - 1 : first) * p.a_row +
                  static_cast<int64_t>(inner.begin) * p.a_column;
     ahead.stride = static_cast<std::size_t>(by_column ? p.a_column : p.a_row);

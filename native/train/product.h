@@ -1,5 +1,5 @@
-/* A block of a product's outputs, each one chain of fused multiply-adds over the inner index. For
- * product.cpp. */
+/* A block of a product's outputs, each one chain of fused multiply-adds over the inner index. Only
+ * product.cpp includes it. */
 #ifndef S7_TRAIN_PRODUCT_H
 #define S7_TRAIN_PRODUCT_H
 
@@ -8,8 +8,8 @@
 namespace s7train {
 namespace {
 
-/* Rows of a tile, registers of a row; what a tile sums must fit in the register file: 32 registers,
- * on AVX2 16. */
+/* The rows of a tile and the registers of a row. The sums of a tile must fit the register file: 32
+ * registers, on AVX2 16. */
 #if S7_WIDTH == 16
 constexpr std::size_t kTileRows = 14, kTileRegisters = 2;
 #elif S7_WIDTH == 8
@@ -20,21 +20,22 @@ constexpr std::size_t kTileRows = 6, kTileRegisters = 4;
 constexpr std::size_t kTileRows = 4, kTileRegisters = 2;
 #endif
 constexpr std::size_t kTileColumns = kTileRegisters * S7_WIDTH;
-/* Inner indices of a block: its rows of A and its panel of B stay in the caches. A block reloads
- * the sums, so it decides no bit. */
+/* The inner indices of a block. Its rows of A and its panel of B stay in the caches. A block
+ * reloads the sums, so it decides no bit. */
 constexpr std::size_t kInner = 336;
-/* Inner indices between two prefetches, and those that are written out one after the other. */
+/* The inner indices between two prefetches, and those of an unrolled step. */
 constexpr std::size_t kChunk = 16, kUnrolled = 4;
 
-/* What a tile asks the memory for while it sums. A prefetch decides no bit. */
+/* The data that a tile prefetches while it sums. A prefetch decides no bit. */
 struct Ahead {
     const float *from;               /* a line of what is packed next */
     std::size_t step, stride, count; /* floats between chunks and between lines; lines of a chunk */
     const float *sums;               /* the tile that is summed next */
 };
 
-/* factor[0] * v + sum. AVX-512 spreads a factor as it multiplies: two threads that share a core
- * share its decoding, so an instruction less counts. A compiler would spread it once for all. */
+/* factor[0] * v + sum. AVX-512 can broadcast a factor while it multiplies, which saves an
+ * instruction. That matters because two threads of a core share its decoder. A compiler would
+ * broadcast once in a separate instruction. */
 inline Register fused_spread(const float *factor, Register v, Register sum) {
 #if S7_WIDTH == 16
     asm("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(v), "m"(*factor));
@@ -45,7 +46,7 @@ inline Register fused_spread(const float *factor, Register v, Register sum) {
 }
 
 /* C[R, kTileColumns] (+)= A[R, n] * B[n, kTileColumns], A by columns; indexes of the sums are
- * constants, or GCC keeps the sums in memory. */
+ * compile-time constants, because GCC would otherwise keep the sums in memory. */
 template <std::size_t... R, std::size_t... N>
 inline void tile(const float *a, const float *b, float *c, std::size_t c_row, std::size_t n,
                  bool is_added, const Ahead &ahead, std::index_sequence<R...>,
@@ -60,7 +61,8 @@ inline void tile(const float *a, const float *b, float *c, std::size_t c_row, st
         }
     };
     (begin.template operator()<R>(), ...);
-    // Called five times: unless it is told to, Clang keeps it a function, and the sums in memory.
+    // It is called five times. Without this attribute, Clang keeps it a function and the sums in
+    // memory.
     const auto one = [&]() __attribute__((always_inline)) {
         Register values[kTileRegisters];
         ((values[N] = get(b + N * S7_WIDTH)), ...);

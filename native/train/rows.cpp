@@ -1,7 +1,7 @@
 // Row and element operators of specs/training-arithmetic.md. Compiled once for each instruction
 // set.
 //
-// Where a row ends within sixteen lanes, the lanes behind it hold zeros (in a softmax: minus
+// When a row ends within sixteen lanes, the lanes after it hold zeros (in a softmax: minus
 // infinity), which add nothing.
 
 #include "lanes.h"

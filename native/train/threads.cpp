@@ -1,4 +1,5 @@
-// Threads: those of the OpenMP library that is loaded already (PyTorch brings one), else new ones.
+// Use the threads of an OpenMP library that is already loaded (PyTorch has one), else start new
+// ones.
 //
 // PyTorch's threads wait for their next work by spinning. Threads of our own would share the cores
 // with them.
@@ -9,8 +10,8 @@
 #include <thread>
 #include <vector>
 
-// The entry of GCC's and LLVM's OpenMP libraries behind `#pragma omp parallel`; null where neither
-// is loaded.
+// The function of the OpenMP libraries of GCC and LLVM that `#pragma omp parallel` calls; null if
+// neither is loaded.
 extern "C" void GOMP_parallel(void (*work)(void *), void *data, unsigned n_threads, unsigned flags)
     __attribute__((weak));
 
@@ -24,7 +25,7 @@ void on_threads(std::size_t n_threads, void (*work)(void *), void *data) {
         try {
             others.emplace_back(work, data);
         } catch (const std::system_error &) {
-            break;  // no more threads: those that are there do the work
+            break;  // no more threads can be started, so the existing ones do the work
         }
     }
     work(data);

@@ -1,5 +1,5 @@
-/* Work dealt to threads, one task after the other. Which thread takes which task must decide no
- * bit. */
+/* Distributes tasks over threads, one task after the other. It must decide no bit which thread runs
+ * which task. */
 #ifndef S7_TRAIN_THREADS_H
 #define S7_TRAIN_THREADS_H
 
@@ -12,12 +12,12 @@
 
 namespace s7train {
 
-/* `work(data)` on up to `n_threads` threads at once, the caller's among them; returns when all are
- * done. */
+/* Calls `work(data)` on up to `n_threads` threads at once, including that of the caller. Returns
+ * when all have finished. */
 void on_threads(std::size_t n_threads, void (*work)(void *), void *data);
 
-/* `work(task, thread)` for every task below n_tasks; `thread` is below n_threads, and no two run at
- * once under one number. */
+/* Calls `work(task, thread)` for every task below n_tasks. `thread` is below n_threads, and no two
+ * calls with the same number run at once. */
 template <class Work> void each(std::size_t n_tasks, std::size_t n_threads, const Work &work) {
     struct Shared {
         const Work &work;
@@ -32,8 +32,8 @@ template <class Work> void each(std::size_t n_tasks, std::size_t n_threads, cons
     on_threads(std::min(n_threads, n_tasks), run, &shared);
 }
 
-/* The same with `n_bytes` of memory of its own for each thread, aligned to 64 bytes: `work(task,
- * memory)`. False: there is none. */
+/* Calls `work(task, memory)` in the same way, with `n_bytes` of memory for each thread, aligned to
+ * 64 bytes. Returns false without memory. */
 template <class Work>
 bool each_with_scratch(std::size_t n_tasks, std::size_t n_threads, std::size_t n_bytes,
                        const Work &work) {

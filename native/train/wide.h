@@ -1,5 +1,5 @@
-/* Sixteen floats at a time: what the kernels of every instruction set share. Each file that
- * includes it has its own copy. */
+/* Sixteen floats at a time, for the kernels of every instruction set. Each file that includes it
+ * has its own copy. */
 #ifndef S7_TRAIN_WIDE_H
 #define S7_TRAIN_WIDE_H
 
@@ -54,7 +54,7 @@ inline float pairwise(const Wide &v) {
 inline Wide load(const float *p) { return *reinterpret_cast<const Wide *>(p); }
 inline void store(float *p, const Wide &v) { *reinterpret_cast<Wide *>(p) = v; }
 
-// The columns behind a row's own position weigh nothing.
+// Gives the columns after a row's position the weight 0.
 inline void hide_future(float *row, std::size_t position, std::size_t n_columns) {
     std::fill(row + position + 1, row + n_columns, -INFINITY);
 }
