@@ -104,7 +104,7 @@ def test_a_memory_of_another_root_is_refused(made: Path, tmp_path: Path) -> None
 
 def test_a_missing_segment_and_a_missing_memory(made: Path, tmp_path: Path) -> None:
     segments(made)[0].unlink()
-    with pytest.raises(DamagedMemoryError, match="not there"):
+    with pytest.raises(DamagedMemoryError, match="is missing"):
         open_memory(made)
     with pytest.raises(NoMemoryError, match="s7 memory add"):
         open_memory(tmp_path / "nothing")
