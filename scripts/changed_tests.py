@@ -11,13 +11,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # A change here can break every room.
 EVERYWHERE = ("src/sevenfold/core", "tests/conftest.py", "pyproject.toml")
-# Rooms whose tests lie in the directory of another room.
-TESTED_IN = {
-    "synthetic": "corpus",
-    "sandbox": "corpus",
-    "plan": "recipe",
-    "runs": "pipeline",
-    "release": "audit",
+# Rooms whose tests are in the directory of another room.
+TESTED_IN = {"synthetic": "corpus", "plan": "recipe", "runs": "pipeline", "release": "audit"}
+# Libraries of native/ whose tests are in the directory of the room that calls them.
+NATIVE_TESTED_IN = {"train": "model", "tokens": "tokenizer", "memory": "agent"}
+# Top-level files and folders that a directory of tests reads.
+OUTSIDE = {
+    "docs": "docs",
+    "examples": "docs",
+    "README.md": "docs",
+    "specs": "docs",
+    "web": "web",
+    "recipes": "recipe",
 }
 
 
@@ -45,19 +50,11 @@ def tests_of(paths: set[str]) -> list[str]:
         if parts[:2] == ("src", "sevenfold") and len(parts) > 3:
             rooms.add(TESTED_IN.get(parts[2], parts[2]))
         elif parts[0] == "native" and len(parts) > 2:
-            rooms.add(
-                {
-                    "engine": "engine",
-                    "train": "model",
-                    "tokens": "tokenizer",
-                    "corpus": "corpus",
-                    "memory": "agent",
-                }[parts[1]]
-            )
+            rooms.add(NATIVE_TESTED_IN.get(parts[1], parts[1]))
         elif parts[0] == "tests" and len(parts) > 2:
             rooms.add(parts[1])
-        elif parts[0] in ("docs", "examples", "README.md"):
-            rooms.add("docs")
+        elif parts[0] in OUTSIDE:
+            rooms.add(OUTSIDE[parts[0]])
     return sorted(f"tests/{room}" for room in rooms if (ROOT / "tests" / room).is_dir())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import fnmatch
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -450,3 +451,14 @@ def test_nothing_names_a_place_of_a_machine() -> None:
         if place.search(line)
     ]
     assert not found, found
+
+
+def test_a_changed_room_has_tests_that_run() -> None:
+    tests_of = runpy.run_path(str(ROOT / "scripts" / "changed_tests.py"))["tests_of"]
+    rooms = [p.parent.name for p in SOURCE.glob("*/__init__.py") if p.parent.name != "core"]
+    libraries = [p.parent.name for p in (ROOT / "native").glob("*/build.sh")]
+    files = [f"src/sevenfold/{room}/some.py" for room in rooms]
+    files += [f"native/{library}/some.cpp" for library in libraries]
+    assert not [file for file in files if not tests_of({file})]
+    assert tests_of({"src/sevenfold/core/errors.py"}) == ["tests"]
+    assert tests_of({"LICENSE"}) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import re
 import shlex
 import shutil
@@ -228,3 +229,26 @@ def test_generated_pages_are_whole() -> None:
     assert "| `train.learning_rate` |" in hooks.recipe_page()
     assert "| 130 | interrupted" in hooks.exit_code_page()
     assert "| `model.s7l` | `ARTIFACT` |" in hooks.run_directory_page()
+
+
+def test_the_site_s_search_is_a_file_of_ours() -> None:
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    (script,) = re.findall(r"^  polyfills: \[(.*)\]$", settings, re.MULTILINE)
+    # By this name the theme sees that it need not load its own from a server.
+    assert "iframe-worker" in script
+    assert (ROOT / "docs" / script).is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.subprocess
+def test_the_site_loads_nothing_from_a_server(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", tmp_path / "site"]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    subprocess.run(command, check=True, cwd=ROOT, env=environment)
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert len(pages) > 60
+    loaded = re.compile(
+        r"<(?:script|img|iframe|source)[^>]+src=[\"']?(?:https?:)?//|<link[^>]+href=[\"']?https?:"
+    )
+    assert not [page.name for page in pages if loaded.search(page.read_text(encoding="utf-8"))]
