@@ -100,9 +100,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(name: str, stopped: tuple
     found = latest_checkpoint(job.directory("train"), key, note=notes.note)
     assert found is not None
     assert found.step == 20
-    assert [line.startswith("checkpoint-00000030.safetensors is skipped") for line in notes.lines] == [
-        True
-    ]
+    assert [line.startswith("checkpoint-00000030.safetensors is skipped") for line in notes.lines] == [True]
     with pytest.raises(DamagedCheckpointError, match=r"checkpoint-00000030"):
         read_checkpoint(checkpoint(job, 30))
 
