@@ -156,7 +156,9 @@ def test_the_page_of_native_names_is_true() -> None:
         c_headers = {p.name for p in directory.glob("*.h") if 'extern "C"' in p.read_text(encoding="utf-8")}
         assert named == c_headers, folder
     sources = "".join(
-        p.read_text(encoding="utf-8") for p in (ROOT / "native").rglob("*.*") if p.suffix in (".h", ".cpp", ".cu")
+        p.read_text(encoding="utf-8")
+        for p in (ROOT / "native").rglob("*.*")
+        if p.suffix in (".h", ".cpp", ".cu")
     )
     for row in rows:
         for example in re.findall(r"`([^`]+)`", row[-1]) if row not in folders else []:

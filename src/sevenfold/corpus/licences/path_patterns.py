@@ -35,7 +35,7 @@ class Token:
         return _STARS.get(self.kind, self.text)
 
     def ends(self, path: str, starts: set[int]) -> set[int]:
-        """Return the positions of a path at which the token can end, from those at which it may begin."""
+        """Return the positions of a path where the token can end, from those where it may begin."""
         if self.kind == "text":
             return {start + len(self.text) for start in starts if path.startswith(self.text, start)}
         if self.kind == "class":

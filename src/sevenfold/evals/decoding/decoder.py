@@ -200,8 +200,8 @@ class EvaluationDecoder:
             if sample == 0:
                 session: Any = first
             else:
-                # type: ignore[attr-defined]  # checked with hasattr
-                session = first.fork() if is_read else self.model.engine.session()
+                # `_can_fork` checked that the session has `fork`.
+                session = first.fork() if is_read else self.model.engine.session()  # type: ignore[attr-defined]
             found.append(
                 _Running(
                     group=group,
