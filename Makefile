@@ -13,7 +13,7 @@ INTEROP := .interop
 # One process for each core. A file's tests stay together, because they share what they trained.
 FAST := -n auto --dist loadfile -m "not slow"
 
-.PHONY: help setup slow-tools web-tools demo test check check-fast check-optimised test-slow test-web lint tidy docs \
+.PHONY: help setup slow-tools web-tools demo test check check-fast check-optimised release test-slow test-web lint tidy docs \
 	web web-build wheels wheels-cross interop versions bench bench-peers bench-corpus durations clean
 
 help:
@@ -40,11 +40,14 @@ setup: $(READY) ## the private environment in .venv, and what is in C++
 test: $(WEB_READY) ## the tests
 	$(BIN)/python -m pytest $(FAST)
 
-check: lint test check-optimised ## what CI runs
+check: lint test check-optimised release ## what CI runs
 
 # Lint, types, house rules, and the tests of the rooms that differ from the last commit on the main branch.
 check-fast: lint ## in about a minute: lint, types, house rules, tests of changed rooms
 	$(BIN)/python scripts/changed_tests.py | xargs $(BIN)/python -m pytest $(FAST) tests/test_house.py
+
+release: $(READY) ## everything that the models of models/ need to ship, as a table
+	for file in models/sevenfold_models/*.s7l; do $(BIN)/s7 release --check "$$file" || exit $$?; done
 
 # `python -O` removes asserts from the package. pytest rewrites those of the tests, so they stay; its warning
 # that it might not is why -W. As a variable, because the processes of the tests get no flags. What -O

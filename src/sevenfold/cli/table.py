@@ -87,6 +87,8 @@ VERBS = tuple(
         ("backends", "run", "Run", "List the engines of this machine, and test each."),
         ("eval", "evaluate", "Evaluate", "Score a model under named protocols, in sealed runs."),
         ("scorecard", "evaluate", "Evaluate", "Show which gates a model meets in its sealed runs."),
+        ("risks", "programme", "Evaluate", "Show the register of risks, evaluated over the records."),
+        ("release", "programme", "Share", "Check everything that a model needs to ship: one table."),
         ("export", "export", "Share", "Write GGUF, Hugging Face or safetensors, proved by their runtimes."),
         ("import", "export", "Share", "Import a dense Llama from elsewhere."),
         ("model-card", "release", "Share", "Write model card, bill of materials and notice."),

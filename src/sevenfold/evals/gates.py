@@ -11,15 +11,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from sevenfold.core.errors import QualityError, RecipeError, StorageError, UsageError
-from sevenfold.core.files import read_bytes
+from sevenfold.core.errors import QualityError, StorageError
 from sevenfold.core.hashing import Json
 from sevenfold.evals.run import read_run
 from sevenfold.evals.tasks.cards import cards
-from sevenfold.recipe.shipped import GATES, recipes_directory
+from sevenfold.recipe.shipped import GATES
+from sevenfold.recipe.tables import load_table
 
 
 class ScoreGate(BaseModel):
@@ -95,18 +94,7 @@ def load_gates(name: str) -> GateFile:
     Raises:
         RecipeError: the file breaks the schema.  UsageError: no such name.  StorageError.
     """
-    folder = recipes_directory() / GATES
-    shipped = sorted(path.stem for path in folder.glob("*.yaml"))
-    path = folder / f"{name}.yaml" if name in shipped else Path(name)
-    if not path.is_file():
-        raise UsageError(f"no gates {name!r}", where="--gates", remedy=f"use a file, or {', '.join(shipped)}")
-    try:
-        return GateFile.model_validate(yaml.safe_load(read_bytes(path)))
-    except (yaml.YAMLError, ValidationError, RecursionError, UnicodeDecodeError) as error:
-        said = " ".join(str(error).split())[:300]
-        raise RecipeError(
-            f"no file of gates: {said}", where=str(path), remedy="see specs/evaluation.md"
-        ) from error
+    return load_table(GateFile, GATES, name, "--gates", "evaluation")
 
 
 def runs_of(model_root: str, directory: Path) -> tuple[list[Json], list[str]]:

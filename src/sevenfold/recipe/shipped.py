@@ -25,6 +25,8 @@ PACKAGED = "_recipes"
 GATES = "gates"
 # The folder of the suites, which say which cards are evaluated together (`sevenfold.evals.suites`).
 SUITES = "suites"
+# The register of risks, and experiments that are locked before they run (`sevenfold.programme`).
+RISKS, EXPERIMENTS = "risks", "experiments"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +82,8 @@ def recipe_paths() -> dict[str, Path]:
     return {
         f"{path.parent.name}/{path.stem}": path
         for path in files
-        # Gates and suites are no recipes.
-        if not path.name.startswith("_") and path.parent.name not in (GATES, SUITES)
+        # These tables are no recipes.
+        if not path.name.startswith("_") and path.parent.name not in (GATES, SUITES, RISKS, EXPERIMENTS)
     }
 
 

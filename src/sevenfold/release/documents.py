@@ -225,26 +225,36 @@ def write_release_documents(artifact: Artifact, directory: Path | None = None) -
         ArtifactError: the file does not say where it comes from.
         StorageError: the documents cannot be written.
     """
-    value = lineage(artifact)
-    value["seal"]["sha256"] = sha256_file(artifact.path)
-    return write_from_lineage(directory or artifact.path.parent, artifact.path.stem, value)
+    return write_from_lineage(directory or artifact.path.parent, artifact.path.stem, described(artifact))
 
 
-def write_from_lineage(directory: Path, stem: str, value: Mapping[str, Json]) -> list[Path]:
-    """Write the three documents of a lineage as `stem`.card.md and so on. Return their paths.
-
-    Raises:
-        StorageError: a document cannot be written, or its name is taken by a file that this project
-            did not write.
-    """
+def documents_of(value: Mapping[str, Json]) -> dict[str, bytes]:
+    """Return the documents of a lineage, by the ending of their names; `seal.sha256` is set in it."""
     bom = bill_of_materials(value, kept_sources(value), scores(value), limits(value))
-    documents = {
+    return {
         "card.md": model_card(value),
         "cdx.json": (
             json.dumps(bom, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False).encode() + b"\n"
         ),
         "notice.txt": notice(value),
     }
+
+
+def described(artifact: Artifact) -> dict[str, Json]:
+    """Return the lineage of a file, with its SHA-256. Raises ArtifactError, StorageError."""
+    value = lineage(artifact)
+    value["seal"]["sha256"] = sha256_file(artifact.path)
+    return value
+
+
+def write_from_lineage(directory: Path, stem: str, value: Mapping[str, Json]) -> list[Path]:
+    """Write the documents of a lineage as `stem`.card.md and so on. Return their paths.
+
+    Raises:
+        StorageError: a document cannot be written, or its name is taken by a file that this project
+            did not write.
+    """
+    documents = documents_of(value)
     for ending in documents:
         refuse_foreign(directory / f"{stem}.{ending}", _OURS[ending], "release document")
     for ending, data in documents.items():
