@@ -89,6 +89,7 @@ VERBS = tuple(
         ("scorecard", "evaluate", "Evaluate", "Show which gates a model meets in its sealed runs."),
         ("risks", "programme", "Evaluate", "Show the register of risks, evaluated over the records."),
         ("release", "programme", "Share", "Check everything that a model needs to ship: one table."),
+        ("handover", "programme", "Share", "Write or check one ZIP with all that a model goes out with."),
         ("export", "export", "Share", "Write GGUF, Hugging Face or safetensors, proved by their runtimes."),
         ("import", "export", "Share", "Import a dense Llama from elsewhere."),
         ("model-card", "release", "Share", "Write model card, bill of materials and notice."),

@@ -29,7 +29,8 @@ def _cell(value: Json) -> str:
     return "".join(f"\\{c}" if c in "\\`*_[]|#~$" else c for c in escape(shown(value, 400), quote=False))
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Json]]) -> list[str]:
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Json]]) -> list[str]:
+    """Return the lines of a Markdown table, its cells as plain text."""
     head = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     return [*head, *(f"| {' | '.join(map(_cell, row))} |" for row in rows), ""]
 
@@ -92,7 +93,7 @@ def model_card(value: Mapping[str, Json]) -> bytes:
     model = value["model"] if isinstance(value["model"], dict) else {}
     shape = ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ffn", "vocab_size", "context")
     lines = [f"# {_cell(recipe['name'])}", "", _cell(recipe["summary"]), "", "## The file", ""]
-    lines += _table(
+    lines += markdown_table(
         ("", ""),
         [
             ("Merkle root", value["seal"]["root"]),
@@ -110,10 +111,14 @@ def model_card(value: Mapping[str, Json]) -> bytes:
         "A decoder-only transformer that predicts the next token. Inference is in integers.",
         "",
     ]
-    lines += _table(("", ""), [("parameters", training["n_parameters"]), *((n, model.get(n)) for n in shape)])
+    lines += markdown_table(
+        ("", ""), [("parameters", training["n_parameters"]), *((n, model.get(n)) for n in shape)]
+    )
     lines += ["## Data", "", f"Corpus root: {_cell(corpus['root'])}. In = kept + every named drop.", ""]
     columns = ("source", "version", "licence", "trained on", "bytes", "held out", "bytes", "dropped")
-    lines += _table(columns, [_source(group) for group in value["sources"] if isinstance(group, dict)])
+    lines += markdown_table(
+        columns, [_source(group) for group in value["sources"] if isinstance(group, dict)]
+    )
     lines += [
         "Licences that the recipe allows: "
         + (", ".join(map(_cell, corpus["licences"])) or MISSING)
@@ -129,7 +134,7 @@ def model_card(value: Mapping[str, Json]) -> bytes:
         "## Measured",
         "",
     ]
-    lines += _table(
+    lines += markdown_table(
         ("what", "figure", "on"), [(what, _rounded(figure), on) for what, figure, on in scores(value)]
     )
     lines += ["## Limits", "", *(f"- {_cell(line)}" for line in limits(value)), "", "## How to check it", ""]

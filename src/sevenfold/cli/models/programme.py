@@ -98,3 +98,67 @@ def risks(
 def _risk_row(state: RiskState) -> list[str]:
     figure = "-" if state.figure is None else f"{state.figure:g}"
     return [state.id, state.state, state.trigger, figure, state.record or "-", state.then or "-"]
+
+
+@app.command()
+@guarded
+def handover(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", readable=False, help="A sealed model (.s7l), or its name."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="ZIP", readable=False, help="Where the pack goes.")
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option("--check", metavar="ZIP", readable=False, help="Check a pack; needs the base install."),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", readable=False, help="Evaluation sets, for items of them."),
+    ] = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option("--corpus", metavar="RUN", readable=False, help="The run of the model: held-out items."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write everything that a model is handed over with into one ZIP
+    file, whose bytes follow from its contents; or check one.
+    """
+    from sevenfold.cli.base import named_model
+    from sevenfold.core.errors import UsageError
+
+    if (check is None) == (file is None) or (file is None) != (out is None):
+        raise UsageError("handover takes FILE and --out ZIP, or --check ZIP", remedy="give one of the two")
+    if check is not None:
+        _check_pack(check, as_json=as_json)
+        return
+    from sevenfold.artifact import read_artifact
+    from sevenfold.programme.handover import write_handover
+
+    named = named_model(file)
+    if named is None or out is None:
+        return
+    written = write_handover(read_artifact(named), out, data, corpus)
+    manifest = written["manifest"]
+    if as_json:
+        print_json(written)
+    else:
+        n, m = len(manifest["items"]), len(manifest["items_left_out"])
+        print(f"{out}: {len(manifest['files'])} files, root {written['root']}")
+        print(f"{n} evaluation items with their results; {m} cards have none, README.md says why")
+
+
+def _check_pack(path: Path, *, as_json: bool) -> None:
+    from sevenfold.programme.handover import check_handover
+
+    found = check_handover(path)
+    if as_json:
+        print_json(found)
+        return
+    print(f"{path}: {found['n_files']} files, {found['n_bytes']:,} bytes, every hash holds")
+    print(f"model {found['name']}, root {found['model']}: {found['self_test']}")
+    print(f"{len(found['items'])} evaluation items give the same results here, bit for bit")
+    print(f"root of the pack {found['root']}")
