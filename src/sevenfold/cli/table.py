@@ -71,6 +71,7 @@ VERBS = tuple(
         ("reproduce", "audit", "Inspect", "Run a sealed recipe again, and state that the root is the same."),
         ("diff", "verify", "Inspect", "Show what differs between two models."),
         ("runs", "runs", "Inspect", "List runs and their progress."),
+        ("trace-output", "trace", "Inspect", "Find what a model repeats of its corpus, and the licence."),
         ("compare", "runs", "Inspect", "Compare the loss of two runs."),
         ("models", "run", "Run", "List the models that ship."),
         ("run", "run", "Run", "Complete a prompt."),

@@ -17,6 +17,9 @@ REPORT = "report.html"
 CORPUS_PAGE = "corpus.html"
 CORPUS_PLOT = "corpus.png"
 
+# The index of verbatim spans of the corpus (`s7 trace-output`); it can be removed at any time.
+SPANS = "spans"
+
 # In the directory of every stage and of every phase; written last.
 MANIFEST = "manifest.json"
 
