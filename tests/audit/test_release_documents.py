@@ -30,7 +30,8 @@ from sevenfold.release.documents import write_from_lineage, write_release_docume
 from sevenfold.release.lineage import lineage
 from sevenfold.runs.job import Job
 
-NAMES = ["model.card.md", "model.cdx.json", "model.notice.txt"]
+ENDINGS = ("card.md", "cdx.json", "hub.json", "notice.txt", "spdx.json", "training.md")
+NAMES = [f"model.{ending}" for ending in ENDINGS]
 LEAF = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 VALUE = st.recursive(
     LEAF,
@@ -154,12 +155,15 @@ def test_a_hostile_name_stays_text(told: Told, tmp_path: Path) -> None:
     value = told.again()
     value["recipe"]["name"] = "x](http://e.org) <script>|\n# y\x1b[31m `"
     value["sources"][0]["source"] = "a\nSPDX-License-Identifier: CC0-1.0 | b"
-    card, bom, notice = (path.read_bytes().decode() for path in write_from_lineage(tmp_path, "model", value))
+    paths = write_from_lineage(tmp_path, "model", value)
+    texts = {path.name.partition(".")[2]: path.read_bytes().decode() for path in paths}
+    card, bom, notice = texts["card.md"], texts["cdx.json"], texts["notice.txt"]
+    assert "<script>" not in texts["training.md"]
+    assert "\x1b" not in "".join(texts.values())
     assert "<script>" not in card
     assert "\\](http" in card  # a bracket that was made text
     assert re.findall(r"^# .*", card, re.M) == [card.splitlines()[0]]
     assert re.findall(r"^SPDX-License-Identifier: .*", notice, re.M) == ["SPDX-License-Identifier: PSF-2.0"]
-    assert "\x1b" not in card + bom + notice
     require_valid(bom.encode())
 
 
@@ -186,8 +190,10 @@ def test_release_documents_are_total_over_what_a_file_may_say(
     else:
         value[section][key] = odd
     directory = tmp_path_factory.mktemp("documents")
-    _, bom, _ = write_from_lineage(directory, "model", value)
-    require_valid(bom.read_bytes())
+    paths = {path.name: path for path in write_from_lineage(directory, "model", value)}
+    require_valid(paths["model.cdx.json"].read_bytes())
+    for name in ("model.spdx.json", "model.hub.json"):
+        json.loads(paths[name].read_bytes(), parse_constant=pytest.fail)
 
 
 def test_a_file_that_does_not_say_where_it_comes_from_has_no_release_documents(tmp_path: Path) -> None:
@@ -195,3 +201,40 @@ def test_a_file_that_does_not_say_where_it_comes_from_has_no_release_documents(t
     with pytest.raises(ArtifactError, match="where it comes from"):
         write_release_documents(read_artifact(tmp_path / "empty.s7l"))
     assert [path.name for path in tmp_path.iterdir()] == ["empty.s7l"]
+
+
+def test_spdx_names_every_source_with_its_licence(artifact: Artifact, tmp_path: Path) -> None:
+    graph = json.loads(write(artifact, tmp_path)["model.spdx.json"])["@graph"]
+    by_type: dict[str, list[Any]] = {}
+    for row in graph:
+        by_type.setdefault(row["type"], []).append(row)
+    kept = [
+        g for g in lineage(artifact)["sources"] if g["train"]["n_documents"] or g["heldout"]["n_documents"]
+    ]
+    sets = by_type["dataset_DatasetPackage"]
+    assert [row["dataset_datasetSize"] for row in sets] == [g["train"]["n_bytes"] for g in kept]
+    licences = by_type["simplelicensing_LicenseExpression"]
+    assert [row["simplelicensing_licenseExpression"] for row in licences] == [g["licence"] for g in kept]
+    (document,), (model,) = by_type["SpdxDocument"], by_type["ai_AIPackage"]
+    assert document["rootElement"] == [model["spdxId"]]
+    names = {row["spdxId"] for row in graph if "spdxId" in row}
+    assert set(document["element"]) | {document["spdxId"]} == names
+    for row in by_type["Relationship"]:
+        assert {row["from"], *row["to"]} <= names
+    assert model["verifiedUsing"][0]["hashValue"] == sha256_file(artifact.path)
+
+
+def test_the_training_summary_has_every_section_and_source(artifact: Artifact, tmp_path: Path) -> None:
+    text = write(artifact, tmp_path)["model.training.md"].decode()
+    for section in ("1 General", "2.1 ", "2.2 ", "2.3 ", "2.4 ", "2.5 ", "2.6 ", "3.1 ", "3.2 "):
+        assert re.search(rf"^##+ {re.escape(section)}", text, re.MULTILINE), section
+    assert "PSF-2.0" in text
+
+
+def test_the_metadata_of_the_hub_has_the_figures(artifact: Artifact, tmp_path: Path) -> None:
+    card = json.loads(write(artifact, tmp_path)["model.hub.json"])
+    (index,) = card["model-index"]
+    values = {row["type"]: row["value"] for row in index["results"][0]["metrics"]}
+    figures = lineage(artifact)["quantisation"]["figures"]
+    assert values["bits_per_byte_int8"] == figures["bpb_int"]
+    assert index["name"] == "tiny-dense"

@@ -391,7 +391,7 @@ def test_stage_verbs_run_one_stage(recipe_file: Path, tmp_path: Path) -> None:
     for verb in ("corpus", "tokenizer", "train", "quantize", "seal"):
         assert s7(verb, recipe_file, "--out", out).returncode == 0
     assert (out / "model.s7l").exists()
-    for paper in ("card.md", "cdx.json", "notice.txt"):
+    for paper in ("card.md", "cdx.json", "notice.txt", "spdx.json", "training.md", "hub.json"):
         assert (out / f"model.{paper}").stat().st_size > 100
     assert "up to date" in s7("seal", recipe_file, "--out", out).stderr
     assert "done" in s7("seal", recipe_file, "--out", out, "--force").stderr

@@ -112,7 +112,8 @@ def test_without_the_library_the_extra_is_named(signed: Path) -> None:
 def test_seal_writes_release_documents_and_the_verb_writes_them_again(dense_run: Job, tmp_path: Path) -> None:
     done = s7("model-card", dense_run.out, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
-    names = ["model.card.md", "model.cdx.json", "model.notice.txt"]
+    endings = ("card.md", "cdx.json", "notice.txt", "spdx.json", "training.md", "hub.json")
+    names = [f"model.{ending}" for ending in endings]
     assert done.stdout.split() == [str(tmp_path / name) for name in names]
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.s7l").write_bytes((dense_run.out / "model.s7l").read_bytes())

@@ -124,7 +124,7 @@ def test_figures_come_from_records_alone(shipped: Path, dense_run: Job) -> None:
 
 
 def test_every_trigger_of_the_register_can_be_recorded() -> None:
-    prefixes = ("quality.", "training.", "data.", "train.", "memorisation.")
+    prefixes = ("quality.", "training.", "data.", "train.")
     for risk in load_risks("models").rows:
         if risk.figure.startswith("eval."):
             assert risk.figure.split(".")[1] in cards(), risk.id

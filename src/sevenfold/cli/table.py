@@ -88,6 +88,7 @@ VERBS = tuple(
         ("backends", "run", "Run", "List the engines of this machine, and test each."),
         ("eval", "evaluate", "Evaluate", "Score a model under named protocols, in sealed runs."),
         ("scorecard", "evaluate", "Evaluate", "Show which gates a model meets in its sealed runs."),
+        ("experiments", "programme", "Evaluate", "Show experiments that were locked before their runs."),
         ("risks", "programme", "Evaluate", "Show the register of risks, evaluated over the records."),
         ("release", "programme", "Share", "Check everything that a model needs to ship: one table."),
         ("handover", "programme", "Share", "Write or check one ZIP with all that a model goes out with."),

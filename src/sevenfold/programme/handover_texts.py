@@ -8,6 +8,7 @@ from sevenfold.agent.memory.chunks import MAX_CHUNK_TOKENS, MAX_OVERLAP, MIN_CHU
 from sevenfold.core.hashing import Json
 from sevenfold.programme.risks import RiskState
 from sevenfold.release.documents import limits, markdown_table
+from sevenfold.release.frameworks import framework_tables
 
 # What lies below each folder of a pack.
 FOLDERS = (
@@ -89,6 +90,7 @@ def safety_report(value: Mapping[str, Json], states: Sequence[RiskState]) -> byt
         "- Programs of samples run in a sandbox without network, with limits of time and memory. Where",
         "  the sandbox is missing, none is executed.",
         "",
+        *framework_tables(markdown_table),
     ]
     return "\n".join(lines).encode()
 

@@ -1,7 +1,7 @@
-"""Write the documents that go out with a sealed model: a model card, a bill of materials and a
-notice of sources (specs/release-documents.md).
+"""Write the documents that go out with a sealed model: a model card, bills of materials in two
+formats, a notice of sources and summaries (specs/release-documents.md).
 
-All three are made only from the lineage of the sealed file (`release.lineage`), so the same file
+All are made only from the lineage of the sealed file (`release.lineage`), so the same file
 gives the same bytes. They say "not recorded" for what the file does not hold.
 """
 
@@ -18,6 +18,8 @@ from sevenfold.core.hashing import Json, sha256_file
 from sevenfold.core.ownership import refuse_foreign
 from sevenfold.release.bom import bill_of_materials
 from sevenfold.release.lineage import lineage
+from sevenfold.release.spdx import CONTEXT, spdx_document
+from sevenfold.release.summaries import hub_metadata, training_summary
 from sevenfold.report.lineage import MISSING, shown
 
 # The SPDX value for "no claim".
@@ -216,11 +218,14 @@ _OURS: dict[str, Callable[[bytes], bool]] = {
     "card.md": lambda data: data.startswith(b"# ") and b"Merkle root" in data,
     "cdx.json": _is_bill,
     "notice.txt": lambda data: data.startswith(b"Sources of the data of "),
+    "spdx.json": lambda data: json.loads(data)["@context"] == CONTEXT and b"urn:sevenfold:" in data,
+    "training.md": lambda data: data.startswith(b"# Summary of training content\n"),
+    "hub.json": lambda data: json.loads(data)["library_name"] == "sevenfold",
 }
 
 
 def write_release_documents(artifact: Artifact, directory: Path | None = None) -> list[Path]:
-    """Write the model card, the bill of materials and the notice of sources. Return their paths.
+    """Write the release documents. Return their paths.
 
     Args:
         artifact: the sealed file.
@@ -242,6 +247,9 @@ def documents_of(value: Mapping[str, Json]) -> dict[str, bytes]:
             json.dumps(bom, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False).encode() + b"\n"
         ),
         "notice.txt": notice(value),
+        "spdx.json": spdx_document(value, kept_sources(value), scores(value), limits(value)),
+        "training.md": training_summary(value, kept_sources(value), markdown_table),
+        "hub.json": hub_metadata(value, scores(value)),
     }
 
 

@@ -162,3 +162,35 @@ def _check_pack(path: Path, *, as_json: bool) -> None:
     print(f"model {found['name']}, root {found['model']}: {found['self_test']}")
     print(f"{len(found['items'])} evaluation items give the same results here, bit for bit")
     print(f"root of the pack {found['root']}")
+
+
+@app.command()
+@guarded
+def experiments(
+    table: Annotated[
+        str, typer.Option("--table", metavar="NAME|FILE", help="Experiments that ship, or a file of them.")
+    ] = "slm",
+    results: Annotated[
+        Path | None,
+        typer.Option("--results", metavar="DIR", readable=False, help="With ID.a.eval.json, ID.b.eval.json."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show experiments whose criteria were locked before their runs, and
+    what sealed runs say. A table that changed is refused.
+    """
+    from sevenfold.programme.experiments import experiment_states, load_experiments
+    from sevenfold.report.console import print_table
+
+    named = load_experiments(table)
+    states = experiment_states(named, results)
+    if as_json:
+        facts = [state.facts() for state in states]
+        print_json({"experiments": named.name, "locked": named.locked.model_dump(), "rows": facts})
+        return
+    rows = []
+    for state in states:
+        gain = "-" if state.gain is None else f"{state.gain:+.4f} ({state.low:+.4f} to {state.high:+.4f})"
+        rows.append([state.id, state.state, state.criterion, gain, state.question, state.detail])
+    head = ("experiment", "state", "B better than A", "gain, 95 %", "question", "runs, or what is needed")
+    print_table(f"{named.name}, locked on {named.locked.date}", head, rows)
