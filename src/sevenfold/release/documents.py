@@ -91,7 +91,7 @@ def limits(value: Mapping[str, Json]) -> list[str]:
 
 def model_card(value: Mapping[str, Json]) -> bytes:
     """Return the card, as Markdown."""
-    recipe, corpus, training = value["recipe"], value["corpus"], value["training"]
+    recipe, training = value["recipe"], value["training"]
     model = value["model"] if isinstance(value["model"], dict) else {}
     shape = ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ffn", "vocab_size", "context")
     lines = [f"# {_cell(recipe['name'])}", "", _cell(recipe["summary"]), "", "## The file", ""]
@@ -116,16 +116,8 @@ def model_card(value: Mapping[str, Json]) -> bytes:
     lines += markdown_table(
         ("", ""), [("parameters", training["n_parameters"]), *((n, model.get(n)) for n in shape)]
     )
-    lines += ["## Data", "", f"Corpus root: {_cell(corpus['root'])}. In = kept + every named drop.", ""]
-    columns = ("source", "version", "licence", "trained on", "bytes", "held out", "bytes", "dropped")
-    lines += markdown_table(
-        columns, [_source(group) for group in value["sources"] if isinstance(group, dict)]
-    )
     lines += [
-        "Licences that the recipe allows: "
-        + (", ".join(map(_cell, corpus["licences"])) or MISSING)
-        + ". How each licence is known: the notice of sources.",
-        "",
+        *_data_section(value),
         "## Training",
         "",
         (
@@ -153,6 +145,23 @@ def model_card(value: Mapping[str, Json]) -> bytes:
         "",
     ]
     return "\n".join(lines).encode()
+
+
+def _data_section(value: Mapping[str, Json]) -> list[str]:
+    corpus = value["corpus"]
+    columns = ("source", "version", "licence", "trained on", "bytes", "held out", "bytes", "dropped")
+    groups = [group for group in value["sources"] if isinstance(group, dict)]
+    return [
+        "## Data",
+        "",
+        f"Corpus root: {_cell(corpus['root'])}. In = kept + every named drop.",
+        "",
+        *markdown_table(columns, [_source(group) for group in groups]),
+        "Licences that the recipe allows: "
+        + (", ".join(map(_cell, corpus["licences"])) or MISSING)
+        + ". How each licence is known: the notice of sources.",
+        "",
+    ]
 
 
 def _rounded(figure: Json) -> Json:
