@@ -17,7 +17,7 @@ from sevenfold.core.errors import SevenfoldError, StorageError
 from sevenfold.core.files import read_bytes, write_bytes
 from sevenfold.core.hashing import Json, sha256
 from sevenfold.core.ownership import refuse_foreign
-from sevenfold.core.run_files import sealed_name
+from sevenfold.core.run_files import RECIPE, sealed_name
 from sevenfold.engine.session import Model, replay
 from sevenfold.evals.decoding.decoder import EvaluationDecoder
 from sevenfold.programme.figures import collect, runs_beside
@@ -69,7 +69,7 @@ def _data_files(artifact: Artifact) -> dict[str, bytes]:
     """Return recipe, ledger and locks: what names every document by hash."""
     facts = identity_of(artifact)["facts"]
     recipe = facts.get("recipe")
-    found = {"data/recipe.json": _pretty(recipe), "data/ledger.json": _pretty(facts.get("corpus"))}
+    found = {f"data/{RECIPE}": _pretty(recipe), "data/ledger.json": _pretty(facts.get("corpus"))}
     for source in at(recipe, "corpus", "sources") or []:
         name = PurePosixPath(str(at(source, "path"))).name
         lock = recipes_directory() / "locks" / name
