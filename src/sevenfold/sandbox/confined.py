@@ -134,6 +134,7 @@ class Confined:
         may_fork: whether the program may start processes, as a compiler does.
         control: the descriptor of its standard input, in place of a pipe. Such a program starts
             others (`fork_server`), and it cannot write a file.
+        idle_seconds: of the clock, after which a program that only waits is ended.
     """
 
     def __init__(
@@ -145,7 +146,9 @@ class Confined:
         *,
         may_fork: bool = False,
         control: int | None = None,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
+        self._idle_seconds = idle_seconds
         self.limits, self.ending = limits, Ending.EXIT
         self.exit_code: int | None = None
         self.seconds = 0.0
@@ -421,7 +424,7 @@ class Confined:
             # Several processes of a tree can be over the limit together, while each is below the
             # kernel's limit of one process.
             self.ending = Ending.TIME
-        elif now - self._idle_since > IDLE_SECONDS:
+        elif now - self._idle_since > self._idle_seconds:
             self.ending = Ending.IDLE
         elif now - self._began > CEILING_SECONDS:
             self.ending = Ending.NONE

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sevenfold.sandbox import toolchains, warm
-from sevenfold.sandbox.confined import BUILD_LIMITS, Confined, Ending, ProcessLimits
+from sevenfold.sandbox.confined import BUILD_LIMITS, IDLE_SECONDS, Confined, Ending, ProcessLimits
 from sevenfold.sandbox.warm import ForkedProgram
 from sevenfold.sandbox.wire import LENGTH, MAX_FRAME_BYTES
 
@@ -123,7 +123,9 @@ def _framed(value: object) -> bytes:
     return LENGTH.pack(len(data)) + data
 
 
-def build(language: str, source: str) -> tuple[bytes | None, str]:
+def build(
+    language: str, source: str, limits: ProcessLimits = BUILD_LIMITS
+) -> tuple[bytes | None, str]:
     """Return a built program and "", or None and the output of the compiler.
 
     Raises SandboxError or UsageError.
@@ -131,7 +133,7 @@ def build(language: str, source: str) -> tuple[bytes | None, str]:
     tools = toolchains.LANGUAGES[language]
     command = tools.build.format(tool=toolchains.tool_mounts(language).tool)
     files = {tools.source: source.encode("utf-8", "surrogatepass")}
-    with Confined(language, ["/bin/sh", "-c", command], files, BUILD_LIMITS, may_fork=True) as tree:
+    with Confined(language, ["/bin/sh", "-c", command], files, limits, may_fork=True) as tree:
         program, said = tree.run()
         if tree.ending is Ending.NONE:
             return None, "the machine stopped it"
@@ -165,8 +167,19 @@ class Printed:
     seconds: float
 
 
-def run_program(language: str, source: str, limits: ProcessLimits, stdin: bytes = b"") -> Printed:
+def run_program(
+    language: str,
+    source: str,
+    limits: ProcessLimits,
+    stdin: bytes = b"",
+    *,
+    build_limits: ProcessLimits = BUILD_LIMITS,
+    idle_seconds: float = IDLE_SECONDS,
+) -> Printed:
     """Build a program if its language needs it, run it once, and return its output.
+
+    Args:
+        idle_seconds: of the clock, after which a program that only waits is ended.
 
     Raises:
         SandboxError: nothing can be confined here.
@@ -176,11 +189,11 @@ def run_program(language: str, source: str, limits: ProcessLimits, stdin: bytes 
     tools = toolchains.LANGUAGES[language]
     files = {tools.source: source.encode("utf-8", "surrogatepass")}
     if tools.build:
-        program, said = build(language, source)
+        program, said = build(language, source, build_limits)
         if program is None:
             return Printed(out=b"", error=f"build: {said}", ending=Ending.EXIT, exit_code=1, seconds=0.0)
         files = {"program": program}
-    with Confined(language, tools.start, files, limits) as tree:
+    with Confined(language, tools.start, files, limits, idle_seconds=idle_seconds) as tree:
         out, error = tree.run(stdin)
     return Printed(
         out=out,

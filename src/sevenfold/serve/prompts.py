@@ -8,6 +8,7 @@ special token are text, so a file that contains `<|endoftext|>` cannot end its o
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from typing import Any
 
 from sevenfold.artifact.control import check_text
 from sevenfold.serve.errors import NOT_IMPLEMENTED, RequestError
-from sevenfold.tokenizer.chat.template import INSTRUCTION, ChatTemplate
+from sevenfold.tokenizer.chat.calls import CallError, ToolCall, parse_calls
+from sevenfold.tokenizer.chat.template import ANSWERS, INSTRUCTION, ChatTemplate
 from sevenfold.tokenizer.codec import Tokenizer
 
 FIM = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
@@ -97,10 +99,32 @@ class Prompts:
                     where=f"messages[{place}]",
                     remedy=f"use {', '.join(roles)}",
                 )
-            turns.append((role, content_of(message, f"messages[{place}].content")))
+            said = _calls_of(message, f"messages[{place}]") or content_of(
+                message, f"messages[{place}].content"
+            )
+            turns.append((role, said))
         text = self.template.prompt(turns)
         check_text(text, "messages")
         return text, self.template.prompt_ids(self.tokenizer, turns)
+
+
+def _calls_of(message: Mapping[str, Any], field: str) -> str:
+    """Return the tool calls of an earlier answer as the model wrote them (specs/tools.md); "" without.
+
+    Raises RequestError.
+    """
+    calls = message.get("tool_calls")
+    if message.get("role") != ANSWERS or not calls:
+        return ""
+    try:
+        functions = [(call["function"]["name"], call["function"]["arguments"]) for call in calls]
+        texts = [ToolCall(name=name, arguments=json.loads(said or "{}")).text() for name, said in functions]
+        for text in texts:
+            parse_calls(text)
+    except (TypeError, KeyError, ValueError, RecursionError, CallError) as error:
+        where = f"{field}.tool_calls"
+        raise RequestError("they are no calls of functions", where=where, remedy="send them back") from error
+    return "\n".join(texts)
 
 
 def content_of(message: Mapping[str, Any], field: str) -> str:

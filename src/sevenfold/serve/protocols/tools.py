@@ -13,6 +13,7 @@ from typing import Any
 
 from sevenfold.serve.errors import RequestError
 from sevenfold.serve.protocols.fields import Fields
+from sevenfold.tokenizer.chat.calls import CallError, call_schema, parse_calls
 
 MAX_TOOLS = 64
 
@@ -62,24 +63,16 @@ def schema_of_call(fields: Fields, off: Sequence[str] = ()) -> dict[str, Any] | 
                 f"{choice!r:.80} names no tool", where="tool_choice", remedy="name one of tools"
             )
         read = {named: read[named]}
-    calls = [
-        {
-            "type": "object",
-            "properties": {"name": {"const": name}, "arguments": schema},
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-        }
-        for name, schema in read.items()
-    ]
+    calls = [call_schema(name, schema) for name, schema in read.items()]
     return calls[0] if len(calls) == 1 else {"anyOf": calls}
 
 
 def call_of(text: str) -> list[dict[str, Any]] | None:
     """Return `tool_calls` of an answer; None when the answer ended before the call was complete."""
     try:
-        value = json.loads(text)
-    except ValueError:
+        (call,) = parse_calls(text)
+    except (CallError, ValueError):
         return None
-    arguments = json.dumps(value["arguments"], separators=(",", ":"))
-    function = {"name": value["name"], "arguments": arguments}
+    arguments = json.dumps(call.arguments, separators=(",", ":"))
+    function = {"name": call.name, "arguments": arguments}
     return [{"index": 0, "id": f"call_{secrets.token_hex(12)}", "type": "function", "function": function}]

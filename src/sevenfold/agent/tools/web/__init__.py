@@ -1,0 +1,1 @@
+"""Pages of the public web: addresses, the fetch, the text of a page, the tool."""
