@@ -326,7 +326,7 @@ class CompilerRun(Section):
     """Tool: compile and run."""
 
     name: Literal["compiler_run"]
-    langs: tuple[Literal["py", "cpp", "java", "js"], ...] = Field(min_length=1)
+    langs: tuple[Literal["py", "cpp", "java", "js", "rust"], ...] = Field(min_length=1)
     timeout_ms: Positive
     mem_mb: Positive
 

@@ -58,6 +58,9 @@ class ToolLog:
         with storage(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+b", buffering=0)
+        if not path.is_file():
+            self._file.close()
+            raise StorageError("it is no file", where=str(path), remedy="name a file")
         try:
             self._begin()
         except BaseException:
@@ -86,13 +89,19 @@ class ToolLog:
         with self._lock, storage(self.path):
             record = {"format": FORMAT, "number": self._number, "previous": self._previous, **value}
             held = digest(_TAG, canonical_json(record))
-            line = canonical_json({"digest": held, "record": record}) + b"\n"
-            n_before = os.fstat(self._file.fileno()).st_size
+            self._append(canonical_json({"digest": held, "record": record}) + b"\n")
+            self._previous, self._number = held, self._number + 1
+
+    def _append(self, line: bytes) -> None:
+        """Write a line durably, or nothing of it."""
+        n_before = os.fstat(self._file.fileno()).st_size
+        try:
             if self._file.write(line) != len(line):
-                self._file.truncate(n_before)
                 raise OSError(errno.ENOSPC, "half a record")
             os.fsync(self._file.fileno())
-            self._previous, self._number = held, self._number + 1
+        except OSError:
+            self._file.truncate(n_before)
+            raise
 
     def close(self) -> None:
         """Close the file."""

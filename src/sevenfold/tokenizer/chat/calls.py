@@ -80,7 +80,7 @@ def _parsed(line: str) -> ToolCall:
         raise CallError("it is no UTF-8", where="call") from error
     if n_bytes > MAX_CALL_BYTES:
         raise CallError(f"it has {n_bytes} bytes", where="call", remedy=f"{MAX_CALL_BYTES} at most")
-    if not line.startswith(CALL_START):
+    if not line.startswith(CALL_START) or line != line.rstrip():
         raise CallError("a line is no call", where="call", remedy="a call on each line, and nothing else")
     try:
         value = json.loads(line, object_pairs_hook=unique_keys, parse_constant=_refused)

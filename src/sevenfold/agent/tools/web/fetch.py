@@ -225,7 +225,8 @@ class Fetcher:
     def _check_head(self, headers: Any) -> None:
         if headers.get("Content-Encoding", "identity").strip().lower() != "identity":
             raise WebFetchError("encoding", "a compressed body, which was not asked for")
-        if headers.get_content_type() not in TEXT_TYPES or "Content-Type" not in headers:
+        # `get_content_type` would call a missing type text/plain.
+        if headers.get("Content-Type", "").partition(";")[0].strip().lower() not in TEXT_TYPES:
             raise WebFetchError("type", f"{headers.get('Content-Type', 'no type')!a:.80} is no text")
         for name in ("Content-Length", "Content-Type", "Transfer-Encoding"):
             if len(headers.get_all(name, [])) > 1:

@@ -35,7 +35,7 @@ _ORDERS = (
     r"(?:you are|act as|pretend to be|become)\W+(?:now\W+)?(?:an?\W+)?(?:\w+\W+){0,2}"
     r"(?:assistant|ai|llm|language model|chatbot|agent|dan)\b",
     r"(?:system|developer|admin(?:istrator)?)\W+(?:prompt|message|override|instruction|note)s?\s*:",
-    r"(?:attention|note|message|instruction|important)\W+(?:to|for)\W+(?:\w+\W+){0,2}"
+    r"(?:attention|notes?|messages?|instructions?|important)\W+(?:to|for)\W+(?:\w+\W+){0,2}"
     r"(?:ai|llm|language model|assistant|agent|model|chatbot)s?\b",
     r"(?:new|updated|real|hidden|secret) (?:instruction|task|objective|goal)s?\s*:",
     r"(?:call|use|invoke|run|execute) the\W+(?:\w+\W+){0,2}(?:tool|function)\b",
