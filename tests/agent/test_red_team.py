@@ -64,19 +64,18 @@ def unconfined(language: str, source: str, *_: object, **__: object) -> Printed:
 
 
 def loose_url(text: str) -> WebAddress:
-    scheme, _, rest = text.partition("://")
-    host, slash, target = rest.partition("/")
-    return WebAddress(scheme=scheme, host=host, target=slash + target or "/")
+    host, slash, target = text.partition("://")[2].partition("/")
+    return WebAddress(host=host, target=slash + target or "/")
 
 
 class TwiceResolved(fetch.Fetcher):
     """Checks one answer of the resolver, and connects to the next."""
 
     def _connected(self, address: WebAddress, deadline: float) -> object:
-        for one in self._network.resolve(address.host, address.port, 1.0):
+        for one in self._network.resolve(address.host, fetch.PORT, 1.0):
             fetch.check_address(one)
-        again = self._network.resolve(address.host, address.port, 1.0)
-        return self._network.connect((again or ["none"])[0], address.port, 1.0)
+        again = self._network.resolve(address.host, fetch.PORT, 1.0)
+        return self._network.connect((again or ["none"])[0], fetch.PORT, 1.0)
 
 
 class TrustsRedirects(fetch.Fetcher):

@@ -22,7 +22,7 @@ from sevenfold.agent.tools.web.addresses import (
     read_allow_list,
     read_url,
 )
-from sevenfold.agent.tools.web.fetch import Fetcher, FetchLimits, SystemNetwork, WebFetchError
+from sevenfold.agent.tools.web.fetch import Fetcher, SystemNetwork, WebFetchError
 from sevenfold.agent.tools.web.tool import WebTool
 from sevenfold.core.errors import StorageError, UsageError
 
@@ -193,20 +193,6 @@ def test_certificates_are_checked(
         tool = WebTool(fetcher, rate_limit_qpm=1, post_fetch_verifier=True)
         assert ends in tool.run({"url": "https://docs.example.org/"}).text
         thread.join(20)
-
-
-def test_plain_http_is_read_where_it_is_allowed(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def answer() -> None:
-            with listener.accept()[0] as connection:
-                connection.recv(65536)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nhi")
-
-        threading.Thread(target=answer, daemon=True).start()
-        network = Resolved("93.184.216.34", listener.getsockname()[1])
-        page = Fetcher(ALLOWED, FetchLimits(allows_http=True), network).fetch("http://docs.example.org")
-    assert (page.url, page.body) == ("http://docs.example.org/", b"hi")
 
 
 def test_the_rate_is_that_of_a_minute() -> None:

@@ -85,6 +85,7 @@ VERBS = tuple(
         ),
         ("verify-answer", "serve", "Run", "Check the receipt of an answer with one prefill."),
         ("memory", "memory", "Run", "Store texts, search them, prove what was found."),
+        ("tools", "tools", "Run", "Tools of a model: one call, the record, the red team, the router."),
         ("backends", "run", "Run", "List the engines of this machine, and test each."),
         ("eval", "evaluate", "Evaluate", "Score a model under named protocols, in sealed runs."),
         ("scorecard", "evaluate", "Evaluate", "Show which gates a model meets in its sealed runs."),

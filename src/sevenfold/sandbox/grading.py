@@ -123,9 +123,7 @@ def _framed(value: object) -> bytes:
     return LENGTH.pack(len(data)) + data
 
 
-def build(
-    language: str, source: str, limits: ProcessLimits = BUILD_LIMITS
-) -> tuple[bytes | None, str]:
+def build(language: str, source: str, limits: ProcessLimits = BUILD_LIMITS) -> tuple[bytes | None, str]:
     """Return a built program and "", or None and the output of the compiler.
 
     Raises SandboxError or UsageError.

@@ -22,6 +22,8 @@ from sevenfold.serve.answers import Running
 from sevenfold.serve.batching.request import Finished, GeneratedPiece
 from sevenfold.serve.errors import NOT_FOUND, NOT_IMPLEMENTED, UNAVAILABLE, WRONG_METHOD, RequestError
 from sevenfold.serve.guard import Access, Guard
+from sevenfold.serve.hosted import HostedRun, HostedTools, hosted_chat, hosted_chunks
+from sevenfold.serve.limits import ServerLimits
 from sevenfold.serve.operation import admin
 from sevenfold.serve.operation.metrics import Exposition
 from sevenfold.serve.operation.records import RUNNING, RequestRecorder
@@ -53,6 +55,8 @@ class Server:
     signing_key: Any = None
     probe_seconds: float = 60.0
     recorders: tuple[RequestRecorder, ...] = ()
+    # Tools that this server calls itself; None has none.
+    hosted: HostedTools | None = None
     receipts: OrderedDict[str, dict[str, Any]] = field(default_factory=OrderedDict)
     checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -152,8 +156,36 @@ async def fim_completions(server: Server, request: Request) -> Response:
 async def chat(server: Server, request: Request) -> Response:
     """POST /v1/chat/completions."""
     fields, served = await _fields(request, server)
-    asked = openai_api.read_chat(fields, served, server.access.limits, request.scope["s7.salt"])
+    chat_of = hosted_chat(fields, server.hosted, server.registry.switches.tools_off)
+    if chat_of is not None and server.hosted is not None:
+        run = HostedRun(fields, served, *_bounds(server, request), chat_of)
+        return await _hosted_answer(request, server.hosted, run, is_stream=fields.flag("stream"))
+    asked = openai_api.read_chat(fields, served, *_bounds(server, request))
     return await _answer(server, request, asked)
+
+
+def _bounds(server: Server, request: Request) -> tuple[ServerLimits, str]:
+    return server.access.limits, request.scope["s7.salt"]
+
+
+async def _hosted_answer(
+    request: Request, hosted: HostedTools, run: HostedRun, *, is_stream: bool
+) -> Response:
+    async def whole(running: Running) -> None:
+        request.scope[RUNNING] = running
+        await _whole_or_gone(request, running)
+
+    value, asked = await run.answer(hosted, whole)
+    headers = {"x-s7-root": asked.served.root}
+    if not is_stream:
+        return JSONResponse(value, headers=headers)
+
+    async def events() -> AsyncIterator[bytes]:
+        async for chunk in hosted_chunks(value):
+            yield openai_api.sse(chunk)
+        yield openai_api.DONE
+
+    return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
 
 
 async def _llama(server: Server, request: Request, *, infill: bool) -> Response:

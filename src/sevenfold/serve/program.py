@@ -16,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from sevenfold.core.errors import StorageError
 from sevenfold.serve.app import Server, make_app
 from sevenfold.serve.guard import LOOPBACK, Access
+from sevenfold.serve.hosted import HostedTools
 from sevenfold.serve.limits import ServerLimits
 from sevenfold.serve.operation.records import JsonLines, RequestSpans
 from sevenfold.serve.registry import Registry
@@ -46,6 +47,8 @@ class Options:
     drain_seconds: int = 30
     # Whether each request is logged as a line of JSON on standard error.
     log: bool = True
+    # Tools that the server calls itself.
+    hosted: HostedTools | None = None
     limits: ServerLimits = field(default_factory=ServerLimits)
 
 
@@ -93,7 +96,9 @@ def make_server(options: Options) -> Server:
     )
     lines = JsonLines(_to_stderr) if options.log else None
     recorders = tuple(each for each in (lines, RequestSpans.installed()) if each is not None)
-    return Server(registry=registry, access=access, signing_key=key, recorders=recorders)
+    return Server(
+        registry=registry, access=access, signing_key=key, recorders=recorders, hosted=options.hosted
+    )
 
 
 def _to_stderr(line: str) -> None:

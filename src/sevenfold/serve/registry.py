@@ -59,10 +59,16 @@ class Served:
         return self.root, f"sha256:{self.root}"
 
     @property
+    def family(self) -> str:
+        """Return the family of the model's recipe; "" where the file does not say it."""
+        facts = _identity(self.model).get("facts")
+        family = facts.get("family") if isinstance(facts, dict) else None
+        return family if isinstance(family, str) else ""
+
+    @property
     def is_greedy_only(self) -> bool:
         """Return whether the family allows only greedy decoding (A8)."""
-        facts = _identity(self.model).get("facts")
-        return isinstance(facts, dict) and facts.get("family") == "s7"
+        return self.family == "s7"
 
     @property
     def context(self) -> int:

@@ -64,7 +64,7 @@ class LocalInternet:
     def connect(self, address: str, port: int, seconds: float) -> socket.socket:
         """Return a connection to the server that plays an address."""
         is_public = address.startswith(PUBLIC)
-        if not is_public or port not in (80, 443):
+        if not is_public or port != 443:
             self.breaches.append(f"connected to {address} port {port}")
         place = (self._sites if is_public else self._inside).getsockname()
         return socket.create_connection(place, timeout=seconds)

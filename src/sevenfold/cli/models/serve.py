@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sevenfold.cli.base import JsonOption, app, guarded, named_model, named_models, print_json
+from sevenfold.cli.models.tools import DomainsOption, LogOption, MemoryOption, ToolsOption, host_of
 from sevenfold.core.errors import StorageError, storage
 
 MAX_RECEIPT_BYTES = 64 << 20
@@ -83,6 +84,10 @@ def serve(
     speculate: Speculate = "auto",
     draft: Draft = None,
     no_log: NoLog = False,
+    tools: ToolsOption = None,
+    memory: MemoryOption = None,
+    domains: DomainsOption = None,
+    tool_log: LogOption = None,
 ) -> None:
     """Serve models over HTTP with the protocols of OpenAI and llama.cpp. Equal requests get equal
     answers.
@@ -103,6 +108,7 @@ def serve(
         speculate=speculate,
         draft=draft,
         log=not no_log,
+        hosted=host_of(tools, memory, domains, tool_log),
         receipt_key=receipt_key,
         password=password,
         limits=ServerLimits(parallel=parallel, queue=queue, cache_bytes=cache_mb << 20),

@@ -56,22 +56,16 @@ class AddressError(SevenfoldError):
 class WebAddress:
     """A URL that was read. `target` is path and query, as a request line holds them."""
 
-    scheme: str
     host: str
     target: str
 
-    @property
-    def port(self) -> int:
-        """Return the port of the scheme; no other is reached."""
-        return 443 if self.scheme == "https" else 80
-
     def text(self) -> str:
         """Return the URL."""
-        return f"{self.scheme}://{self.host}{self.target}"
+        return f"https://{self.host}{self.target}"
 
 
 def read_url(text: str) -> WebAddress:
-    """Return the parts of a URL with a name as its host.
+    """Return the parts of an https URL with a name as its host.
 
     Addresses in any spelling, ports, users, fragments, and characters that libraries read in
     different ways are refused, so there is one reading.
@@ -89,7 +83,9 @@ def read_url(text: str) -> WebAddress:
         raise AddressError("host", f"{host[:80]!a} is no name in small letters; addresses and ports are none")
     if not _TARGET.fullmatch(target or "/"):
         raise AddressError("url", f"the path {(target or '')[:80]!a} is not written as RFC 3986 writes it")
-    return WebAddress(scheme=scheme, host=host, target=target or "/")
+    if scheme != "https":
+        raise AddressError("scheme", "https alone is fetched")
+    return WebAddress(host=host, target=target or "/")
 
 
 def check_address(text: str) -> None:

@@ -23,6 +23,7 @@ from urllib.parse import urljoin
 
 from sevenfold.agent.tools.web.addresses import AddressError, AllowList, WebAddress, check_address, read_url
 
+PORT = 443
 USER_AGENT = "sevenfold-agent"
 REDIRECTS = (301, 302, 303, 307, 308)
 HTML_TYPES = ("text/html", "application/xhtml+xml")
@@ -37,8 +38,6 @@ class FetchLimits:
     head_bytes: int = 16 << 10
     body_bytes: int = 256 << 10
     redirects: int = 3
-    # Plain http is read as well; otherwise https alone.
-    allows_http: bool = False
 
 
 class WebFetchError(AddressError):
@@ -153,17 +152,12 @@ class Fetcher:
             page, location = self._exchange(address, deadline)
             if page is not None:
                 return page
-            following = self._read(urljoin(address.text(), location))
-            if address.scheme == "https" and following.scheme == "http":
-                raise AddressError("scheme", "a redirect from https to http")
-            address = following
+            address = self._read(urljoin(address.text(), location))
         raise WebFetchError("redirects", f"more than {self.limits.redirects} redirects")
 
     def _read(self, url: str) -> WebAddress:
         """Return a URL that may be fetched. Raises AddressError."""
         address = read_url(url)
-        if address.scheme != "https" and not self.limits.allows_http:
-            raise AddressError("scheme", "https alone is fetched")
         self.allowed.check(address.host)
         return address
 
@@ -179,14 +173,12 @@ class Fetcher:
 
     def _connected(self, address: WebAddress, deadline: float) -> socket.socket:
         """Return a connection to an address that was checked."""
-        found = self._network.resolve(address.host, address.port, _left(deadline))
+        found = self._network.resolve(address.host, PORT, _left(deadline))
         if not found:
             raise WebFetchError("dns", f"{address.host} has no address")
         for one in found:
             check_address(one)
-        connection = self._network.connect(found[0], address.port, _left(deadline))
-        if address.scheme == "http":
-            return connection
+        connection = self._network.connect(found[0], PORT, _left(deadline))
         try:
             connection.settimeout(_left(deadline))
             return self._network.secure(connection, address.host)
