@@ -49,12 +49,13 @@ def is_held_out(skeleton: str) -> bool:
 def examples(*, held_out: bool, n: int) -> list[RouterExample]:
     """Return the examples of one part, n fillings of each skeleton. The same call gives the same."""
     suite = _suite()
-    rows = [
-        ((tool,) if tool != "answer" else (), text) for tool in suite["one"] for text in suite["one"][tool]
-    ]
+    rows: list[tuple[tuple[str, ...], str]] = []
+    for tool, texts in suite["one"].items():
+        needs: tuple[str, ...] = () if tool == ANSWER else (tool,)
+        rows += [(needs, text) for text in texts]
     rows += [((first, second), text) for first, second, text in suite["two"]]
     found = []
-    for needs, skeleton in rows:
+    for needed, skeleton in rows:
         if is_held_out(skeleton) != held_out:
             continue
         random = Random(digest("sevenfold/router-filling/1", skeleton))
@@ -62,7 +63,7 @@ def examples(*, held_out: bool, n: int) -> list[RouterExample]:
             parts = _SLOT.split(skeleton)
             parts[1::2] = [_filled(slot, random, suite["slots"]) for slot in parts[1::2]]
             question = "".join(parts)
-            for steps, action in _states(needs):
+            for steps, action in _states(needed):
                 found.append(RouterExample(skeleton=skeleton, question=question, steps=steps, action=action))
     return found
 

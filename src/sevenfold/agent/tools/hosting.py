@@ -11,6 +11,7 @@ from sevenfold.agent.tools.loop import Ask, CallChooser, LoopAnswer, Turns, conv
 from sevenfold.agent.tools.registry import ToolSet
 from sevenfold.agent.tools.session import ToolConversation
 from sevenfold.core.errors import PolicyError
+from sevenfold.tokenizer.chat.calls import CALL_START
 
 # Tools that a family forbids, and the rule of each (specs/recipe.md).
 FORBIDDEN = {"m31r": {"retrieval": "D2.retrieval", "web": "D2.services"}}
@@ -36,6 +37,11 @@ class ToolHost:
     def schema(self, name: str) -> dict[str, Any]:
         """Return the JSON schema of the arguments of a tool."""
         return arguments_schema(self.tools.rules[name])
+
+    def begun(self, name: str) -> str:
+        """Return what every call of a tool begins with, up to the text of its first argument."""
+        first = next(iter(self.tools.rules[name]))
+        return f'{CALL_START}{name}","arguments":{{"{first}":"'
 
     def note(self, names: Sequence[str]) -> str:
         """Return the turn of `system` that tells a model of these tools."""

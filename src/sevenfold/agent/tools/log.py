@@ -22,6 +22,8 @@ from sevenfold.core.hashing import Json, canonical_json, digest
 FORMAT = 1
 _TAG = "sevenfold/tool-call/1"
 _BEGIN = "0" * 64
+# What every line begins with.
+_HEAD = b'{"digest":"'
 _TYPES = {
     **dict.fromkeys(("format", "number"), int),
     **dict.fromkeys(("previous", "model_root", "tools", "call_digest", "outcome", "reason"), str),
@@ -77,7 +79,7 @@ class ToolLog:
                 ) from error
             self._file.seek(0)
             data = self._file.read()
-            n_whole = data.rfind(b"\n") + 1
+            n_whole = _n_whole(data, str(self.path))
             self._previous, self._number = _BEGIN, 0
             for held, _ in _lines(data[:n_whole], str(self.path)):
                 self._previous, self._number = held, self._number + 1
@@ -117,8 +119,18 @@ def read_tool_log(path: Path) -> list[LoggedCall]:
     """
     with storage(path):
         data = path.read_bytes()
-    found = _lines(data[: data.rfind(b"\n") + 1], str(path))
+    found = _lines(data[: _n_whole(data, str(path))], str(path))
     return [LoggedCall(line=number, value=record) for number, (_, record) in enumerate(found, start=1)]
+
+
+def _n_whole(data: bytes, where: str) -> int:
+    """Return how many bytes are whole lines. Raises ToolLogError: what is left begins no record."""
+    n = data.rfind(b"\n") + 1
+    rest = data[n : n + len(_HEAD)]
+    if not _HEAD.startswith(rest):
+        number = len(data[:n].splitlines()) + 1
+        raise ToolLogError("it is no record of a call", where=f"{where}:{number}")
+    return n
 
 
 def _lines(data: bytes, where: str) -> Iterator[tuple[str, dict[str, Json]]]:

@@ -45,11 +45,11 @@ def chat(
     model = Model.open(file, n_threads=threads)
     facts = at(model.artifact.provenance, "identity", "facts")
     prompts, messages = Prompts(model.tokenizer, sealed_template(facts)), list[dict[str, str]]()
-    host = host_of(tools, memory, domains, tool_log)
-    if host is not None:
-        host.check(str(at(model.artifact.provenance, "identity", "facts", "family") or ""), host.names)
-        _chat_with_tools(model, prompts, host, max_tokens)
-        return
+    with host_of(tools, memory, domains, tool_log) as host:
+        if host is not None:
+            host.check(str(at(facts, "family") or ""), host.names)
+            _chat_with_tools(model, prompts, host, max_tokens)
+            return
     for said in _lines():
         messages.append({"role": "user", "content": said})
         pieces = []
@@ -71,7 +71,7 @@ def _chat_with_tools(model: Model, prompts: Prompts, host: ToolHost, max_tokens:
 
     async def ask(turns: Turns, name: str) -> str:
         messages = [{"role": role, "content": text} for role, text in turns]
-        begun = f'{CALL_START}{name}","arguments":{{"' if name else ""
+        begun = host.begun(name) if name else ""
         answer = begun + "".join(_answer(model, prompts, messages, max_tokens, begun=begun, n_kept=1))
         if answer.startswith(CALL_START):
             print(f"s7: calls {neutral(answer, 200)}", file=sys.stderr)
@@ -79,15 +79,13 @@ def _chat_with_tools(model: Model, prompts: Prompts, host: ToolHost, max_tokens:
 
     for said in _lines():
         turns.append(("user", said))
-        told = [("system", host.note(host.names)), *turns]
-        ended = asyncio.run(converse(told, ask, conversation, host.chooser))
+        whole = [("system", host.note(host.names)), *turns]
+        ended = asyncio.run(converse(whole, ask, conversation, host.chooser))
         for one in ended.outcomes:
-            print(
-                f"s7: {one.name or 'call'}: {one.result.outcome} {one.result.reason}".rstrip(),
-                file=sys.stderr,
-            )
-        if not ended.text:
-            print("s7: the calls of this answer are used up, and there is no answer", file=sys.stderr)
+            ends = f"{one.name or 'call'}: {one.result.outcome} {one.result.reason}"
+            print(f"s7: {ends.rstrip()}", file=sys.stderr)
+        if ended.outcomes and not ended.text:
+            print("s7: there is no answer: every round of it was a call", file=sys.stderr)
         print(neutral(ended.text), flush=True)
         turns[:] = [*ended.turns[1:], ("assistant", neutral(ended.text))]
 

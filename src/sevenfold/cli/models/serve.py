@@ -96,29 +96,30 @@ def serve(
     from sevenfold.serve.program import Options, listen, make_server, run
 
     password = os.environ.get("S7_KEY_PASSWORD", "").encode() or None
-    options = Options(
-        files=tuple(files),
-        host=host,
-        port=port,
-        keys=_keys(key_file),
-        admin_key=next(iter(_keys(admin_key_file)), ""),
-        host_names=tuple(host_names or ()),
-        origins=tuple(origins or ()),
-        threads=threads,
-        speculate=speculate,
-        draft=draft,
-        log=not no_log,
-        hosted=host_of(tools, memory, domains, tool_log),
-        receipt_key=receipt_key,
-        password=password,
-        limits=ServerLimits(parallel=parallel, queue=queue, cache_bytes=cache_mb << 20),
-    )
-    server = make_server(options)
-    bound = listen(host, port)
-    for served in server.registry.all():
-        print(f"s7: {served.name}: root {served.root}, {served.model.engine.detail}", file=sys.stderr)
-    print(f"s7: listening on http://{host}:{bound.getsockname()[1]}", file=sys.stderr, flush=True)
-    run(options, server, bound)
+    with host_of(tools, memory, domains, tool_log) as hosted:
+        options = Options(
+            files=tuple(files),
+            host=host,
+            port=port,
+            keys=_keys(key_file),
+            admin_key=next(iter(_keys(admin_key_file)), ""),
+            host_names=tuple(host_names or ()),
+            origins=tuple(origins or ()),
+            threads=threads,
+            speculate=speculate,
+            draft=draft,
+            log=not no_log,
+            hosted=hosted,
+            receipt_key=receipt_key,
+            password=password,
+            limits=ServerLimits(parallel=parallel, queue=queue, cache_bytes=cache_mb << 20),
+        )
+        server = make_server(options)
+        bound = listen(host, port)
+        for served in server.registry.all():
+            print(f"s7: {served.name}: root {served.root}, {served.model.engine.detail}", file=sys.stderr)
+        print(f"s7: listening on http://{host}:{bound.getsockname()[1]}", file=sys.stderr, flush=True)
+        run(options, server, bound)
 
 
 def _keys(path: Path | None) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,10 +55,11 @@ def opened(tools: Path, memory: Path | None, domains: Path | None) -> ToolSet:
     return open_tools(tools, memory=memory, domains=domains or DOMAINS)
 
 
+@contextmanager
 def host_of(
     tools: Path | None, memory: Path | None, domains: Path | None, log: Path | None
-) -> ToolHost | None:
-    """Return the tools that a program offers, with the shipped router; None without `--tools`.
+) -> Iterator[ToolHost | None]:
+    """Yield the tools that a program offers, with the shipped router; None without `--tools`.
 
     Raises:
         UsageError: an option that means nothing without tools.
@@ -64,13 +67,15 @@ def host_of(
     if tools is None:
         if memory or domains or log:
             raise UsageError("--memory, --domains and --tool-log go with --tools", remedy="name a tools.json")
-        return None
+        yield None
+        return
     from sevenfold.agent.router.head import shipped_head
     from sevenfold.agent.tools.hosting import ToolHost
     from sevenfold.agent.tools.log import ToolLog
 
     found = opened(tools, memory, domains)
-    return ToolHost(found, log=None if log is None else ToolLog(log), chooser=shipped_head())
+    with nullcontext() if log is None else closing(ToolLog(log)) as record:
+        yield ToolHost(found, log=record, chooser=shipped_head())
 
 
 @tools_app.command("list")
@@ -111,17 +116,18 @@ def call(
 
     from sevenfold.tokenizer.chat.calls import ToolCall
 
-    host = host_of(tools, memory, domains, log)
     try:
         value: Json = json.loads(sys.stdin.read() if arguments == "-" else arguments)
     except (ValueError, RecursionError) as error:
-        raise UsageError(
-            f"the arguments are no JSON: {error}", remedy="one object of names and values"
-        ) from error
-    if host is None or not isinstance(value, dict):
+        what = f"the arguments are no JSON: {error}"
+        raise UsageError(what, remedy="one object of names and values") from error
+    if not isinstance(value, dict):
         raise UsageError("the arguments are no object", remedy="one object of names and values")
-    conversation = host.open(host.names, "")
-    (one,) = asyncio.run(conversation.run(ToolCall(name=name, arguments=value).text()))
+    with host_of(tools, memory, domains, log) as host:
+        if host is None:
+            return
+        conversation = host.open(host.names, "")
+        (one,) = asyncio.run(conversation.run(ToolCall(name=name, arguments=value).text()))
     if as_json:
         print_json({"outcome": one.result.outcome, "reason": one.result.reason, "text": one.result.text})
     else:
@@ -181,13 +187,11 @@ def red_team(
         rows = {one.case.id: {"found": one.found, "breaches": one.breaches} for one in unsafe}
         print_json({"families": table, "unsafe": rows, "cases": len(verdicts)})
     else:
-        print_table(
-            "attacks", ("family", "cases", "unsafe"), [[k, str(n), str(m)] for k, (n, m) in table.items()]
-        )
+        cells = [[name, str(n), str(n_unsafe)] for name, (n, n_unsafe) in table.items()]
+        print_table("attacks", ("family", "cases", "unsafe"), cells)
         for one in unsafe:
-            print(
-                f"{one.case.id}: {', '.join(one.breaches) or 'it ended another way'}: {', '.join(one.found)}"
-            )
+            why = ", ".join(one.breaches) or "it ended another way"
+            print(f"{one.case.id}: {why}: {', '.join(one.found)}")
         print(f"{len(verdicts)} attacks, {len(unsafe)} unsafe")
     if unsafe:
         raise typer.Exit(EXIT_NOT_GOOD)
