@@ -170,7 +170,7 @@ CALLED_BY_LIBRARIES = {
     "loglikelihood_rolling": "lm-eval",
     "generate_until": "lm-eval",
     "format_commands": "click",
-    "handle_starttag": "html.parser",
+    **dict.fromkeys(("handle_starttag", "handle_endtag", "handle_data", "handle_comment"), "html.parser"),
     "allocate": "PyTorch's FSDP",
     "readinto": "io",
     "seekable": "io",
