@@ -108,7 +108,14 @@ void deal(s7_team &team, i64 n_rows) {
     }
 }
 
-// Runs `n_left` rows of the runs whose sequences use the stack of `expert`.
+// The first row in `line` of the session of row r, whose rows are neighbours.
+const Row &first_of(const s7_team &team, i64 r) {
+    const Row *line = team.line.get();
+    while (r > 0 && line[r - 1].session == line[r].session) --r;
+    return line[r];
+}
+
+// `n_left` rows of the runs whose sequences go through the stack of `expert`.
 void run_rows(s7_team &team, const s7_run *runs, i64 n_left, i64 expert) {
     const i64 most_rows = s7::kRows * team.n_threads;
     i64 run = 0, t = 0;
@@ -120,8 +127,23 @@ void run_rows(s7_team &team, const s7_run *runs, i64 n_left, i64 expert) {
             const i64 wanted = t - (i64{from.n_ids} - from.n_logits);
             i32 *logits =
                 wanted < 0 ? nullptr : from.logits + wanted * team.model->shape.vocab_size;
-            team.line.get()[r] = {from.session, logits, from.session->length + t, from.ids[t]};
+            const s7_session::Document at = from.session->read(from.session->length + t, from.ids[t]);
+            team.line.get()[r] = {from.session,
+                                  logits,
+                                  from.session->length + t,
+                                  from.ids[t],
+                                  at.begin,
+                                  at.ring_base};
             if (++t == from.n_ids) t = 0, ++run;
+        }
+        if (team.model->hybrid.window > 0) {
+            for (i64 r = 0; r < n; ++r) {  // pages of these rows, in place of those that no row reads
+                const Row &row = team.line.get()[r];
+                if (r + 1 < n && team.line.get()[r + 1].session == row.session) continue;
+                const Row &first = first_of(team, r);
+                row.session->advance(first.position, {first.begin, first.ring_base},
+                                     row.position + 1, {row.begin, row.ring_base});
+            }
         }
         deal(team, n);
         team.run();
@@ -155,7 +177,10 @@ void run_all(s7_team &team, const s7_run *runs, i64 n_runs) {
             session.expert = team.model->router.get()[runs[i].ids[0]];
     }
     for (i64 expert = 0; expert < n_stacks; ++expert) run_some(team, runs, n_runs, expert);
-    for (i64 i = 0; i < n_runs; ++i) runs[i].session->length += runs[i].n_ids;
+    for (i64 i = 0; i < n_runs; ++i) {
+        runs[i].session->length += runs[i].n_ids;
+        if (team.model->hybrid.window > 0) runs[i].session->settle();
+    }
 }
 
 // The number of steps after the ids of run i that append a token, from `limits` or from n_tokens.
@@ -174,9 +199,11 @@ s7_status prepare(s7_team &team, const s7_run *runs, i64 n_runs, i64 n_tokens,
         if (n_keys > team.model->shape.context) return S7_CONTEXT;
     }
     for (i64 i = 0; i < n_runs; ++i) {
-        if (!runs[i].session->reserve(runs[i].n_ids + appended(limits, i, n_tokens)))
+        if (!runs[i].session->reserve(runs[i].n_ids + appended(limits, i, n_tokens),
+                                      s7::kRows * team.n_seats))
             return S7_NO_MEMORY;
     }
+    if (team.model->hybrid.window > 0) n_keys = s7::keys_of_hybrid(*team.model, n_keys);
     return team.make_scores(n_keys) ? S7_OK : S7_NO_MEMORY;
 }
 

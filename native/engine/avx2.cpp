@@ -166,7 +166,7 @@ i64 peak() {
 
 constexpr s7::Kernels kTable = {kActXor, linear,     units_row, rms_norm_row, quantize_row,
                                 rotate,  swiglu_row, shift_row, argmax_row,   scores,
-                                weights, values,     peak};
+                                weights, values,     span_weights, peak};
 
 }  // namespace
 

@@ -270,6 +270,20 @@ i32 least_value_exponent(const s7::Head &head, i64 n) {
     return _mm512_reduce_min_epi32(_mm512_min_epi32(even, odd));
 }
 
+void store_panel(const i32 *f, u8 *limbs, i64 stride, i64 position) {
+    const __m512i lanes = _mm512_loadu_si512(f);
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(limbs + stride + position),
+                     _mm512_cvtepi32_epi8(lanes));
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(limbs + position),
+                     _mm512_cvtepi32_epi8(_mm512_srli_epi32(lanes, 8)));
+}
+
+}  // namespace
+
+#include "span_weights.h"
+
+namespace {
+
 void weights(const s7::Head &head, s7::Query &query, i32 *scores, const u32 *steps, u8 *limbs,
              i64 stride, i64 end) {
     const s7::HeadLayout &at = *head.layout;
@@ -367,7 +381,7 @@ i64 peak() {
 
 constexpr s7::Kernels kTable = {kActXor, linear,     units_row, rms_norm_row, quantize_row,
                                 rotate,  swiglu_row, shift_row, argmax_row,   scores,
-                                weights, values,     peak};
+                                weights, values,     span_weights, peak};
 
 }  // namespace
 

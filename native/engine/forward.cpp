@@ -7,93 +7,12 @@
 // computes the row operations itself, because that is cheaper than waiting.
 //
 // D d_model, H heads, K key/value heads, E head_dim, F d_ffn, V vocabulary.
-#include "team.h"
+#include "worker.h"
 
-namespace {
-
-using s7::Kernels;
 using s7::Linear;
 using s7::Pair;
-
-Pair times(Pair a, Pair b, i32 exponent) {
-    const Scale p = multiply({a.m, a.e}, {b.m, b.e});
-    return {p.m, p.e + exponent};
-}
-
-struct Share {
-    i64 begin, end;
-};
-
-struct Worker {
-    s7_team &team;
-    const i64 thread;
-    s7::Own &own = team.own[thread];
-    const s7_model &model = *team.model;
-    const s7_shape &shape = model.shape;
-    const Kernels &kernels = *model.kernels;
-    const bool by_rows = team.by_rows;
-    const bool alone =
-        !by_rows && team.n_rows == 1;  // one row: each thread computes its row operations
-    const Share mine = alone ? Share{0, 1}
-                             : Share{team.first_row[thread],
-                                     team.first_row[thread + 1]};  // the rows of its row operations
-    const Share all = by_rows ? mine : Share{0, team.n_rows};      // the rows of its projections
-    u8 *const acts = alone ? own.acts.get() : team.acts.get();     // [n_rows, wide]
-    u8 *const hidden = alone ? own.hidden.get() : team.hidden.get();
-    Pair *const token = alone ? own.token.get() : team.token.get();  // the scale of a row of acts
-    Pair *const hidden_token = alone ? own.hidden_token.get() : team.hidden_token.get();
-
-    void meet() const {
-        if (!by_rows) team.barrier();
-    }
-    void meet_after_rows() const {
-        if (!by_rows && !alone) team.barrier();
-    }
-
-    Share split(i64 n) const {
-        return {n * thread / team.n_threads, n * (thread + 1) / team.n_threads};
-    }
-    Share panels_of(const Linear &w) const {
-        return by_rows ? Share{0, w.n_panels} : split(w.n_panels);
-    }
-
-    // LINEAR of rows first .. first + n - 1 for the outputs of this thread.
-    void linear(const Linear &w, const u8 *from, i64 first, i64 n, i32 *y, i64 stride) const {
-        const Share p = panels_of(w);
-        kernels.linear(w.view(), p.begin, p.end, from, team.wide, n, y + first * stride, stride);
-    }
-
-    // RMS_NORM of a row of x.
-    void norm(const s7::Norm &norm, i64 row, u8 *to, Pair &scale) const {
-        const i64 d = shape.d_model;
-        const i32 *x = team.x.get() + row * d;
-        const Pair own_scale =
-            kernels.rms_norm(x, d, norm.gain.get(), norm.eps, model.rsqrt, own.row.get(), to);
-        scale = {own_scale.m, own_scale.e + norm.exponent};
-    }
-
-    // The part of this thread of x[row] += delta[from], in units of the residual.
-    void add_delta(const Linear &w, i64 from, i64 row, Pair scale) const {
-        const Share p = panels_of(w);
-        const i64 begin = p.begin * s7::kPanel, end = least(p.end * s7::kPanel, i64{shape.d_model});
-        if (begin >= end) return;
-        kernels.units(team.delta() + from * team.mid_wide + begin, end - begin, scale.m,
-                      scale.e + w.exponent - shape.residual_exponent, true,
-                      team.x.get() + row * shape.d_model + begin);
-    }
-
-    void embed() const;
-    void append(const s7::Layer &layer, i64 index, i64 row, i64 kv) const;
-    void append_all(const s7::Layer &layer, i64 index) const;
-    void attend(const s7::Layer &layer, i64 index, s7::Tile tile, i64 kv, i64 head,
-                i64 n_heads) const;
-    void fetch(i64 index, i64 at) const;
-    void join() const;
-    void attention(const s7::Layer &layer, i64 index) const;
-    void expert(const s7::FeedForward &f, const u8 *from, const i32 *picked, i64 n) const;
-    void feed_forward(const s7::Layer &layer) const;
-    void head() const;
-};
+using s7::Share;
+using s7::Worker;
 
 void Worker::embed() const {
     const Share rows = alone ? Share{0, thread == 0 ? 1 : 0} : mine;
@@ -116,21 +35,30 @@ void Worker::append(const s7::Layer &layer, i64 index, i64 row, i64 kv) const {
     u8 *code = own.one.get();
     const Pair key = kernels.rotate(team.k() + at, half, model.cosine.get() + to.position * half,
                                     model.sine.get() + to.position * half, own.row.get(), code);
-    to.session->put_key(index, kv, to.position, code, times(key, token[row], layer.k.exponent));
+    s7_session &session = *to.session;
+    u8 *block = session.window.block(to.position, session.head_offset(index, kv));
+    session.put_key(block, to.position, code, times(key, token[row], layer.k.exponent));
     const Pair value = kernels.quantize(team.v() + at, shape.head_dim, code);
-    to.session->put_value(index, kv, to.position, code, times(value, token[row], layer.v.exponent));
+    session.put_value(block, to.position, code, times(value, token[row], layer.v.exponent));
 }
 
 void Worker::append_all(const s7::Layer &layer, i64 index) const {
     const i64 n_kv = shape.n_kv_heads;
-    if (alone) {  // only the heads of this thread, so that no thread waits
-        for (i64 kv = thread; kv < n_kv; kv += team.n_threads) append(layer, index, 0, kv);
-        return;
-    }
-    for (i64 r = mine.begin; r < mine.end; ++r) {
-        for (i64 kv = 0; kv < n_kv; ++kv) append(layer, index, r, kv);
-    }
-    if (!team.own_sessions) team.barrier();
+    const bool is_hybrid = model.hybrid.window > 0;
+    const auto each_row = [&](const auto &step) {
+        if (alone) {  // the heads that this thread attends with: nobody has to wait for them
+            for (i64 kv = thread; kv < n_kv; kv += team.n_threads) step(0, kv);
+            return;
+        }
+        for (i64 r = mine.begin; r < mine.end; ++r) {
+            for (i64 kv = 0; kv < n_kv; ++kv) step(r, kv);
+        }
+        if (!team.own_sessions) team.barrier();
+    };
+    if (!is_hybrid) return each_row([&](i64 r, i64 kv) { append(layer, index, r, kv); });
+    each_row([&](i64 r, i64 kv) { append_hybrid(layer, index, r, kv); });
+    // A summary reads rows that other threads appended.
+    each_row([&](i64 r, i64 kv) { summarise(index, r, kv); });
 }
 
 // Attends with the queries of a tile and of n_heads heads from `head`, over the keys of head kv.
@@ -149,7 +77,7 @@ void Worker::attend(const s7::Layer &layer, i64 index, s7::Tile tile, i64 kv, i6
                                            own.query.get() + r * stride);
         const Pair scale =
             times(times(turned, token[row], layer.q.exponent), {shape.score_m, shape.score_e}, 0);
-        own.queries[r] = {scale, position + 1, 0, 0, 0};
+        own.queries[r] = {scale, position + 1, 0, 0, 0, {}, {}};
     }
     const i64 n_keys = rows[tile.n - 1].position + 1, end = s7::round_up(n_keys, s7::kPage);
     const s7::Head keys = session.head(index, kv);
@@ -161,6 +89,12 @@ void Worker::attend(const s7::Layer &layer, i64 index, s7::Tile tile, i64 kv, i6
                         own.score_stride, end);
     }
     kernels.values(keys, own.limbs.get(), own.score_stride, n, n_keys, own.o.get(), stride);
+    finish(tile, head, n, stride);
+}
+
+// Sums of P times V over P, for n query rows.
+void Worker::finish(s7::Tile tile, i64 head, i64 n, i64 stride) const {
+    const i64 dims = shape.head_dim;
     for (i64 r = 0; r < n; ++r) {
         const u32 total = own.queries[r].total;
         const i32 length = bits(total);
@@ -207,6 +141,8 @@ void Worker::attention(const s7::Layer &layer, i64 index) const {
     linear(layer.q, from, all.begin, n, team.q(), team.mid_wide);
     linear(layer.k, from, all.begin, n, team.k(), team.mid_wide);
     linear(layer.v, from, all.begin, n, team.v(), team.mid_wide);
+    const bool is_hybrid = model.hybrid.window > 0;
+    if (is_hybrid) linear(layer.summary, from, all.begin, n, team.marks(), team.mid_wide);
     meet();
     append_all(layer, index);
     const i64 group = shape.n_heads / shape.n_kv_heads, step = least(group, s7::kQueries);
@@ -217,10 +153,15 @@ void Worker::attention(const s7::Layer &layer, i64 index) const {
               end = (by_tiles ? team.first_tile[thread + 1] : team.n_tiles) * n_kv;
     for (i64 at = begin; at < end; at += stride) {
         const i64 kv = at % n_kv;
-        if (at + stride < end) fetch(index, at + stride);
+        if (!is_hybrid && at + stride < end) fetch(index, at + stride);
         for (i64 head = kv * group; head < (kv + 1) * group; head += step) {
-            attend(layer, index, team.tiles.get()[at / n_kv], kv, head,
-                   least(step, (kv + 1) * group - head));
+            const s7::Tile tile = team.tiles.get()[at / n_kv];
+            const i64 n_heads = least(step, (kv + 1) * group - head);
+            if (is_hybrid) {
+                attend_hybrid(layer, index, tile, kv, head, n_heads);
+            } else {
+                attend(layer, index, tile, kv, head, n_heads);
+            }
         }
     }
     if (!team.own_sessions) meet();
@@ -300,8 +241,6 @@ void Worker::head() const {
         }
     }
 }
-
-}  // namespace
 
 void s7::pass(s7_team &team, i64 thread) {
     const Worker worker{team, thread};

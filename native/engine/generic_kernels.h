@@ -71,6 +71,20 @@ void limbs_row(const i32 *p, const u16 *v_m, const i16 *v_e, i32 low_e, i64 n, u
     }
 }
 
+// A panel of weights in balanced limbs, as `limbs_row`.
+void store_panel(const i32 *f, u8 *limbs, i64 stride, i64 position) {
+    for (i64 j = 0; j < s7::kPanel; ++j) {
+        limbs[position + j] = static_cast<u8>((f[j] + 128) >> 8);
+        limbs[stride + position + j] = static_cast<u8>(f[j]);
+    }
+}
+
+}  // namespace
+
+#include "span_weights.h"
+
+namespace {
+
 void weights_row(const s7::Head &head, s7::Query &query, i32 *scores, const u32 *steps, u8 *limbs,
                  i64 stride, i64 end) {
     const s7::HeadLayout &at = *head.layout;
@@ -170,7 +184,8 @@ template <Dot dot> i64 peak() {
 
 template <Dot dot> constexpr s7::Kernels table_of() {
     return {0,         linear<dot>, units_row,   rms_norm_row, quantize_row, rotate_row, swiglu_row,
-            shift_row, argmax_row,  scores<dot>, weights_row,  values<dot>,  peak<dot>};
+            shift_row, argmax_row,  scores<dot>, weights_row,  values<dot>,  span_weights,
+            peak<dot>};
 }
 
 }  // namespace

@@ -62,13 +62,18 @@ struct Head {
     const u8 *page(i64 i) const { return pages[i] + offset; }
 };
 
-// One query row on a head.
+struct Span {
+    i64 begin, end;
+};
+
+// One query row over a head.
 struct Query {
     Pair scale;
-    i64 n_keys;   // positions that it sees
-    i32 largest;  // the largest of its scores
-    u32 total;    // the sum of P
-    i32 low;      // the smallest exponent among the visible values
+    i64 n_keys;      // positions that it sees
+    i32 largest;     // of its scores
+    u32 total;       // of P
+    i32 low;         // the smallest exponent among the visible values
+    Span near, far;  // what it sees under hybrid attention, in the list of pages
 };
 
 struct Kernels {
@@ -106,7 +111,11 @@ struct Kernels {
     // o [n, o_stride] = sum over positions of P times V, from the limbs of n rows.
     void (*values)(const Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys, i32 *o,
                    i64 o_stride);
-    // Does 2^12 rounds of multiply-adds in registers. Returns the number of multiply-adds.
+    // `weights` of the keys in the two spans of a query, over a list of pages up to `end`; all other
+    // keys get 0.
+    void (*span_weights)(const Head &head, Query &query, i32 *scores, const u32 *exp2_steps,
+                         u8 *limbs, i64 stride, i64 end);
+    // 2^12 rounds of multiply-adds in registers; gives how many it did.
     i64 (*peak)();
 };
 

@@ -101,8 +101,9 @@ i64 packed_bytes_of(const s7_model &model) {
     const i64 d = s.d_model, d_q = i64{s.n_heads} * s.head_dim,
               d_kv = i64{s.n_kv_heads} * s.head_dim;
     const auto ffn = [&](i64 f) { return 2 * packed_bytes(f, d, flip) + packed_bytes(d, f, flip); };
-    const i64 attention =
-        packed_bytes(d_q, d, flip) + 2 * packed_bytes(d_kv, d, flip) + packed_bytes(d, d_q, flip);
+    const i64 summary = model.hybrid.window > 0 ? packed_bytes(2 * s.n_kv_heads, d, flip) : 0;
+    const i64 attention = packed_bytes(d_q, d, flip) + 2 * packed_bytes(d_kv, d, flip) +
+                          packed_bytes(d, d_q, flip) + summary;
     return s.n_layers * (attention + model.experts_in_layer() * ffn(s.d_ffn)) +
            (model.n_layers() - s.n_layers) * (attention + ffn(s.stack_d_ffn)) +
            packed_bytes(s.vocab_size, d, flip);
@@ -155,7 +156,8 @@ s7_status copy_norm(const s7_norm &from, i64 n, Norm &to) {
     return S7_OK;
 }
 
-s7_status load_layer(const s7_layer &from, i64 d_ffn, s7_model &model, s7::Layer &to) {
+s7_status load_layer(const s7_layer &from, const s7_linear *summary, i64 d_ffn, s7_model &model,
+                     s7::Layer &to) {
     const s7_shape &s = model.shape;
     const i64 d = s.d_model, d_q = i64{s.n_heads} * s.head_dim,
               d_kv = i64{s.n_kv_heads} * s.head_dim;
@@ -166,6 +168,10 @@ s7_status load_layer(const s7_layer &from, i64 d_ffn, s7_model &model, s7::Layer
     if (const s7_status bad = pack_linear(from.k, d_kv, d, model, to.k)) return bad;
     if (const s7_status bad = pack_linear(from.v, d_kv, d, model, to.v)) return bad;
     if (const s7_status bad = pack_linear(from.o, d, d_q, model, to.o)) return bad;
+    if (summary != nullptr) {
+        if (const s7_status bad = pack_linear(*summary, 2 * i64{s.n_kv_heads}, d, model, to.summary))
+            return bad;
+    }
     to.experts = new (std::nothrow) s7::FeedForward[static_cast<size_t>(model.experts_in_layer())];
     if (to.experts == nullptr) return S7_NO_MEMORY;
     for (i64 e = 0; e < model.experts_in_layer(); ++e) {
@@ -217,7 +223,8 @@ s7_status load_rest(const s7_shape &s, const s7_weights &from, s7_model &to) {
     return S7_OK;
 }
 
-s7_status load_model(const s7_shape &s, const s7_weights &from, s7_model &to) {
+s7_status load_model(const s7_shape &s, const s7_weights &from, const s7_linear *summaries,
+                     s7_model &to) {
     if (const s7_status bad = load_embedding(s, from.embedding, to)) return bad;
     if (const s7_status bad = load_rest(s, from, to)) return bad;
     if (s.stack_layers > 0 && from.stacks == nullptr) return S7_NULL;
@@ -227,7 +234,8 @@ s7_status load_model(const s7_shape &s, const s7_weights &from, s7_model &to) {
         const bool trunk = i < s.n_layers;
         const s7_layer &layer = trunk ? from.layers[i] : from.stacks[i - s.n_layers];
         if (const s7_status bad =
-                load_layer(layer, trunk ? s.d_ffn : s.stack_d_ffn, to, to.layers[i]))
+                load_layer(layer, summaries == nullptr ? nullptr : summaries + i,
+                           trunk ? s.d_ffn : s.stack_d_ffn, to, to.layers[i]))
             return bad;
     }
     return pack_linear(from.head, s.vocab_size, s.d_model, to, to.head);
@@ -235,8 +243,18 @@ s7_status load_model(const s7_shape &s, const s7_weights &from, s7_model &to) {
 
 }  // namespace
 
-s7_status s7_model_create(const s7_shape *shape, const s7_tables *tables, const s7_weights *weights,
-                          s7_isa isa, s7_model **model) {
+namespace {
+
+bool good_hybrid(const s7_hybrid &h, const s7_shape &s) {
+    return within(h.window, 1, 1 << 20) && within(h.stride, 1, 1 << 16) &&
+           within(h.ring, 1, 1 << 20) && h.window % h.stride == 0 &&
+           within(h.document_start, -1, s.vocab_size - 1) &&
+           (h.kv_bits == 8 || h.kv_bits == 6 || h.kv_bits == 4);
+}
+
+s7_status create(const s7_shape *shape, const s7_hybrid *hybrid, const s7_tables *tables,
+                 const s7_weights *weights, const s7_linear *summaries, s7_isa isa,
+                 s7_model **model) {
     if (shape == nullptr || tables == nullptr || weights == nullptr || model == nullptr)
         return S7_NULL;
     if (weights->layers == nullptr) return S7_NULL;
@@ -245,15 +263,31 @@ s7_status s7_model_create(const s7_shape *shape, const s7_tables *tables, const 
     auto *made = new (std::nothrow) s7_model;
     if (made == nullptr) return S7_NO_MEMORY;
     made->shape = *shape;
+    if (hybrid != nullptr) made->hybrid = *hybrid;
     made->kernels = s7::kernels_of(isa);
     const s7_status bad =
-        load_tables(*tables, *made) ? load_model(*shape, *weights, *made) : S7_RANGE;
+        load_tables(*tables, *made) ? load_model(*shape, *weights, summaries, *made) : S7_RANGE;
     if (bad != S7_OK) {
         delete made;
         return bad;
     }
     *model = made;
     return S7_OK;
+}
+
+}  // namespace
+
+s7_status s7_model_create(const s7_shape *shape, const s7_tables *tables, const s7_weights *weights,
+                          s7_isa isa, s7_model **model) {
+    return create(shape, nullptr, tables, weights, nullptr, isa, model);
+}
+
+s7_status s7_hybrid_model_create(const s7_shape *shape, const s7_hybrid *hybrid,
+                                 const s7_tables *tables, const s7_weights *weights,
+                                 const s7_linear *summaries, s7_isa isa, s7_model **model) {
+    if (shape == nullptr || hybrid == nullptr || summaries == nullptr) return S7_NULL;
+    if (!good_shape(*shape) || !good_hybrid(*hybrid, *shape)) return S7_SHAPE;
+    return create(shape, hybrid, tables, weights, summaries, isa, model);
 }
 
 void s7_model_free(s7_model *model) { delete model; }

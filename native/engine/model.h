@@ -92,6 +92,7 @@ struct FeedForward {
 struct Layer {
     Norm attn_norm, ffn_norm;
     Linear q, k, v, o;
+    Linear summary;  // hybrid attention only
     FeedForward *experts = nullptr;
     Layer() = default;
     Layer(const Layer &) = delete;
@@ -103,6 +104,7 @@ struct Layer {
 
 struct s7_model {
     s7_shape shape{};
+    s7_hybrid hybrid{};  // window 0: causal attention
     i32 rsqrt[S7_RSQRT_ENTRIES]{};
     u32 exp2_steps[S7_EXP2_ENTRIES - 1]{},
         sigmoid_steps[S7_SIGMOID_ENTRIES - 1]{};  // entry + 2^16 * distance

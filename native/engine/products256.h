@@ -235,6 +235,16 @@ i32 least_value_exponent(const s7::Head &head, i64 n) {
     return least_lane(low);
 }
 
+[[gnu::always_inline]] inline void store_panel(const i32 *f, u8 *limbs, i64 stride, i64 position) {
+    store_weights(load(f), load(f + kLanes), limbs, stride, position);
+}
+
+}  // namespace
+
+#include "span_weights.h"
+
+namespace {
+
 void weights(const s7::Head &head, s7::Query &query, i32 *scores, const u32 *steps, u8 *limbs,
              i64 stride, i64 end) {
     const s7::HeadLayout &at = *head.layout;

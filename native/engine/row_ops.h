@@ -5,51 +5,12 @@
 // The including file defines S7_ACT_XOR first.
 #pragma once
 
-#include "kernels.h"
+#include "row_base.h"
 
 namespace {
 
-constexpr u8 kActXor = S7_ACT_XOR;
-constexpr i64 kLongContext = 1 << 17;
-
-// |v| of an i32, -2^31 included.
-inline u32 magnitude(i32 v) { return v < 0 ? 0U - static_cast<u32>(v) : static_cast<u32>(v); }
-
-// The largest magnitude of a row, at least 1.
-inline u32 peak_of(const i32 *v, i64 n) {
-    u32 peak = 1;
-    for (i64 i = 0; i < n; ++i) peak = most(peak, magnitude(v[i]));
-    return peak;
-}
-
-// NORMALIZE to `n_bits` bits, in place or not. Returns the shift. Results are at most 2^30, so they
-// fit i32.
-inline i32 normalize_row(const i32 *v, i64 n, i32 n_bits, i32 *u) {
-    const i32 shift = bits(peak_of(v, n)) - n_bits;
-    if (shift <= 0) {
-        for (i64 i = 0; i < n; ++i) u[i] = static_cast<i32>(static_cast<u32>(v[i]) << -shift);
-    } else {
-        for (i64 i = 0; i < n; ++i) u[i] = rshift_narrow(v[i], shift);
-    }
-    return shift;
-}
-
-// QUANT from the largest magnitude of a row: the shift and the factor of each value.
-struct Quantizer {
-    i32 zeros;
-    u32 m, reciprocal;
-
-    explicit Quantizer(u32 peak)
-        : zeros(32 - bits(peak)), m((peak << zeros) >> 16), reciprocal((u32{127} << 24) / m) {}
-    u8 act(i32 v) const {
-        const i32 wide = static_cast<i32>(static_cast<u32>(v) << (zeros - 1));
-        return static_cast<u8>(static_cast<u8>(mulsh_narrow(wide, reciprocal, 39)) ^ kActXor);
-    }
-    s7::Pair scale() const { return {static_cast<i32>(m), zeros - 16}; }
-};
-
-// Instruction sets with explicit lanes define their own version, because the rows of heads are
-// short, and a loop of the compiler spends much of its time on their ends.
+// Instruction sets whose lanes are written out bring one of their own: the rows of heads are short,
+// and a compiler's loop spends as much on their ends.
 #if defined(S7_OWN_QUANTIZE)
 s7::Pair quantize_row(const i32 *v, i64 n, u8 *acts);
 #else

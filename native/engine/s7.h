@@ -100,6 +100,12 @@ typedef struct {
     s7_linear head;
 } s7_weights;
 
+typedef struct { /* hybrid attention: specs/arithmetic.md, section 8 */
+    int32_t window, stride, ring;
+    int32_t document_start; /* -1: a sequence is one document */
+    int32_t kv_bits;        /* of cached codes: 8, 6 or 4 */
+} s7_hybrid;
+
 typedef struct s7_model s7_model;
 typedef struct s7_session s7_session;
 typedef struct s7_team s7_team;
@@ -190,6 +196,28 @@ s7_status s7_generate(s7_team *team, const s7_run *run, const int32_t *stops, in
 s7_status s7_decode(s7_team *team, const s7_run *runs, const int32_t *limits, int32_t n_runs,
                     int32_t stop, int32_t *tokens, int32_t n_tokens, int32_t *n_made,
                     const int32_t *interrupt);
+
+/* A model of version 2 of the law. `summaries`: the projections of summary scores of every layer,
+ * those of the trunk, then those of each stack. Sessions keep a state of constant size. They can be
+ * forked and truncated at 0 and at their last 64 positions (s7_session_least), and s7_session_kv
+ * refuses them. */
+s7_status s7_hybrid_model_create(const s7_shape *shape, const s7_hybrid *hybrid,
+                                 const s7_tables *tables, const s7_weights *weights,
+                                 const s7_linear *summaries, s7_isa isa, s7_model **model);
+
+/* The least length but 0 at which a session can be forked or truncated. */
+int32_t s7_session_least(const s7_session *session);
+
+/* The state of a session of version 2 as bytes: length, begin of the document, expert (i64 each),
+ * then for each layer and key/value head the rows of window (k, v), strides (k, v, a, b) and ring
+ * (k, v), oldest first: codes, u16 m, i32 e; a and b i32. Integers are little-endian. `state` NULL:
+ * only n_bytes is written. */
+s7_status s7_session_save(const s7_session *session, uint8_t *state, int64_t room,
+                          int64_t *n_bytes);
+
+/* A session with a saved state. S7_SHAPE when the bytes are not those of a state of this model. */
+s7_status s7_session_load(const s7_model *model, const uint8_t *state, int64_t n_bytes,
+                          s7_session **session);
 
 #if defined(S7_FREESTANDING_CORE)
 /* A core without the C library: the program provides its memory. s7_take returns `n_bytes` of

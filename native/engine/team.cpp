@@ -101,7 +101,8 @@ bool s7_team::make_scratch() {
     wide = widest;
     out = widest;
     q_wide = s7::round_up(d_q, 64), kv_wide = s7::round_up(d_kv, 64);
-    mid_wide = most(q_wide + 2 * kv_wide, 2 * out + s7::round_up(d, 64));
+    mark_wide = model->hybrid.window > 0 ? s7::round_up(2 * h.n_kv_heads, 64) : 0;
+    mid_wide = most(q_wide + 2 * kv_wide + mark_wide, 2 * out + s7::round_up(d, 64));
     v_wide = s7::round_up(h.vocab_size, 64);
     own = new (std::nothrow) s7::Own[static_cast<size_t>(n_seats)];
     if (own == nullptr) return false;
@@ -110,7 +111,7 @@ bool s7_team::make_scratch() {
         const i64 acts_of = s7::kQueries * s7::round_up(h.head_dim, 64);
         if (!o.row.make(widest) || !o.gate.make(widest) || !o.up.make(widest) ||
             !o.acts.make(widest) || !o.hidden.make(widest) ||
-            !o.routed.make(h.n_experts > 1 ? s7::kRows * widest : 0) || !o.query.make(acts_of) ||
+            !o.routed.make(h.n_experts > 1 ? s7::kRows * widest : 0) || !o.query.make(acts_of) || !o.plain.make(mark_wide > 0 ? acts_of : 0) ||
             !o.one.make(s7::round_up(h.head_dim, 64)) || !o.token.make(1) ||
             !o.hidden_token.make(1) || !o.picked.make(n) || !o.o.make(acts_of)) {
             return false;
@@ -127,10 +128,12 @@ bool s7_team::make_scores(i64 n_keys) {
     for (i64 i = 0; i < n_seats; ++i) {
         s7::Own &o = own[i];
         if (o.score_stride >= stride) continue;
-        const i64 room = least(s7::round_up(2 * stride, s7::kPage),
-                               s7::round_up(i64{model->shape.context}, s7::kPage));
-        o.score_stride = 0;  // the buffers are lost if one allocation fails
-        if (!o.scores.make(s7::kQueries * room) || !o.limbs.make(2 * s7::kQueries * room))
+        const i64 context = s7::round_up(i64{model->shape.context}, s7::kPage);
+        const i64 most_keys = model->hybrid.window > 0 ? context + 6 * s7::kPage : context;
+        const i64 room = least(s7::round_up(2 * stride, s7::kPage), most_keys);
+        o.score_stride = 0;  // the buffers are gone if one of them cannot be had
+        if (!o.scores.make(s7::kQueries * room) || !o.limbs.make(2 * s7::kQueries * room) ||
+            !o.list.make(room / s7::kPage))
             return false;
         o.score_stride = room;
     }

@@ -7,8 +7,7 @@
 
 namespace s7 {
 
-constexpr i64 kRows = 64;      // rows that a thread computes together
-constexpr i64 kQueries = 12;   // query rows that read the keys together
+constexpr i64 kRows = 64;      // rows that a thread takes through the layers together
 constexpr i64 kHeadRows = 24;  // rows whose logits are computed together
 constexpr i64 kPaces = 64;     // calls of fewer rows have a pace for each number of them
 
@@ -18,6 +17,7 @@ struct Row {
     i32 *logits;  // nullptr: not requested
     i64 position;
     i32 id;
+    i64 begin = 0, ring_base = 0;  // under hybrid attention: of its document, and its first summary
 };
 
 // Consecutive positions of one session in rows first .. first + n - 1.
@@ -28,10 +28,11 @@ struct Tile {
 // The scratch memory of one thread.
 struct Own {
     Buffer<i32> row, gate, up;  // a row of x, or of D_q; of F
-    Buffer<u8> acts, hidden, routed, query, one;
+    Buffer<u8> acts, hidden, routed, query, plain, one;
     Buffer<Pair> token, hidden_token;
     Buffer<i32> picked, scores, o;
     Buffer<u8> limbs;
+    Buffer<u8 *> list;  // pages that a tile reads under hybrid attention
     Query queries[kQueries];
     i64 score_stride = 0;
 };
@@ -55,9 +56,9 @@ struct s7_team {
     s7::Buffer<s7::Tile> tiles, sorted;
     s7::Buffer<i32> wanted;  // the rows that need logits
 
-    // Scratch memory of all rows. wide: bytes of a row of acts; out: results of a projection in
-    // whole panels.
-    i64 wide = 0, out = 0, d_q = 0, q_wide = 0, kv_wide = 0, v_wide = 0;
+    // Scratch of all rows. wide: bytes of a row of acts; out: results of a projection, whole
+    // panels.
+    i64 wide = 0, out = 0, d_q = 0, q_wide = 0, kv_wide = 0, mark_wide = 0, v_wide = 0;
     s7::Buffer<i32> x, low, logits;
     // Results of projections, mid_wide for each row: q, k and v; after attention the two of a
     // feed-forward network and then the sum for x.
@@ -66,7 +67,8 @@ struct s7_team {
     i32 *q() { return mid.get(); }
     i32 *k() { return mid.get() + q_wide; }
     i32 *v() { return mid.get() + q_wide + kv_wide; }
-    i32 *joined() { return q(); }  // a head overwrites its query
+    i32 *marks() { return mid.get() + q_wide + 2 * kv_wide; }  // scores of summaries
+    i32 *joined() { return q(); }  // a head takes the place of its query
     i32 *first() { return mid.get(); }
     i32 *second() { return mid.get() + out; }
     i32 *delta() { return mid.get() + 2 * out; }

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sevenfold.core.numbers import fixed, tables
-from sevenfold.engine import ops, weights
+from sevenfold.engine import hybrid, ops, weights
 
 PAGE = (Path(__file__).resolve().parents[2] / "specs" / "arithmetic.md").read_text(encoding="utf-8")
 
@@ -28,25 +28,29 @@ def rows(header: str) -> list[list[str]]:
 
 CONSTANTS = rows("constant | value | meaning")
 EXAMPLES = rows("call | result")
+HYBRID_KEYS = dict(rows("record or key | range"))
+KV_CODES = rows("B | largest code c | widening")
 KEYS = dict(rows("key | range"))
 TABLES = rows("table | entry i | entries | first | last | SHA-256")
 
 
 def test_the_tables_of_the_page_were_found() -> None:
-    assert (len(CONSTANTS), len(KEYS), len(TABLES)) == (17, 18, 3)
+    assert (len(CONSTANTS), len(KEYS), len(TABLES)) == (19, 18, 3)
     assert len(EXAMPLES) >= 40
 
 
 @pytest.mark.parametrize(("name", "value"), [row[:2] for row in CONSTANTS])
 def test_constants(name: str, value: str) -> None:
-    found = [getattr(module, name) for module in (fixed, tables, ops, weights) if hasattr(module, name)]
+    found = [
+        getattr(module, name) for module in (fixed, tables, ops, hybrid, weights) if hasattr(module, name)
+    ]
     assert found
     assert {int(value)} == set(found)
 
 
 def test_every_constant_of_the_operations_is_on_the_page() -> None:
     named = {row[0] for row in CONSTANTS}
-    assert {n for n in vars(ops) if n.isupper() and n != "INT32_MAX"} <= named
+    assert {n for n in vars(ops) if n.isupper() and not n.startswith("INT32")} <= named
     limits = {"MAX_EXPONENT", "MAX_EPS", "MIN_ROW_SHIFT"}
     assert limits <= {n for n in vars(weights) if n.isupper()} & named
 
@@ -54,6 +58,8 @@ def test_every_constant_of_the_operations_is_on_the_page() -> None:
 def test_ranges_of_the_graph() -> None:
     for name, most in (weights.LIMITS | weights.STACK_LIMITS).items():
         assert KEYS[f"model.{name}"].split(",")[0] == f"1 .. {most}"
+    for name, most in weights.ATTENTION_LIMITS.items():
+        assert HYBRID_KEYS[f"attention.{name}"].split(",")[0] == f"1 .. {most}"
     assert KEYS["norm_eps"].startswith("0 .. 2^48:")
     for key in ("residual_exponent", "score_scale.e", "exponents.NAME"):
         assert KEYS[key].split(",")[0] == f"-{weights.MAX_EXPONENT} .. {weights.MAX_EXPONENT}"
@@ -64,6 +70,14 @@ def test_tables(row: list[str]) -> None:
     table = getattr(tables, row[0])()
     assert [str(len(table)), str(table[0]), str(table[-1])] == row[2:5]
     assert hashlib.sha256(table.astype(">i8").tobytes()).hexdigest() == row[5]
+
+
+def test_codes_of_the_cache() -> None:
+    stated = {int(b): (int(c), widening) for b, c, widening in KV_CODES}
+    assert set(stated) == set(fixed.KV_CODES)
+    for bits, (limit, m, e) in fixed.KV_CODES.items():
+        assert stated[bits] == (limit, "none" if bits == 8 else f"({m}, {e})")
+        assert m == round(127 / limit * 2**e)
 
 
 def test_law_digest() -> None:

@@ -68,6 +68,13 @@ def times(a: Scale, b: Scale) -> Scale:
     return within(m, 32768, 65535), within(e, -(2**15), 2**15)
 
 
+def normalized_scale(value: int) -> Scale:
+    """SCALE of a positive integer: its 16 upper bits."""
+    excess = value.bit_length() - 16
+    m = value >> excess if excess > 0 else value << -excess
+    return within(m, 32768, 65535), -excess
+
+
 def normalize(row: Row, bits: int) -> tuple[Row, int]:
     shift = max(1, *map(abs, row)).bit_length() - bits
     if shift <= 0:
@@ -82,6 +89,17 @@ def quant(row: Row) -> tuple[Row, Scale]:
     reciprocal = (127 * 2**24) // m
     codes = [within(mulsh(v * 2 ** (zeros - 1), reciprocal, 39), -127, 127) for v in row]
     return codes, (m, zeros - 16)
+
+
+def quant_kv(row: Row, bits: int) -> tuple[Row, Scale]:
+    if bits == 8:
+        return quant(row)
+    limit, widening = {6: (31, (33561, 13)), 4: (7, (37157, 11))}[bits]
+    codes_of_8, (m, e) = quant(row)
+    assert len(codes_of_8) == len(row)
+    zeros, reciprocal = e + 16, (limit * 2**24) // m
+    codes = [within(mulsh(v * 2 ** (zeros - 1), reciprocal, 39), -limit, limit) for v in row]
+    return codes, times((m, e), widening)
 
 
 def rsqrt(v: int) -> Scale:
@@ -131,7 +149,7 @@ def rms_norm(x: Row, gain: Row, exponent: int, eps: int) -> tuple[Row, Scale]:
     return codes, (m, e - 17 - shift + exponent + down)
 
 
-def rotate(head: Row, angles: Sequence[tuple[int, int]]) -> tuple[Row, Scale]:
+def rotate(head: Row, angles: Sequence[tuple[int, int]], bits: int = 8) -> tuple[Row, Scale]:
     unit, shift = normalize(head, 14)
     pairs = len(head) // 2
     turned = [0] * len(head)
@@ -139,7 +157,7 @@ def rotate(head: Row, angles: Sequence[tuple[int, int]]) -> tuple[Row, Scale]:
         a, b = unit[i], unit[i + pairs]
         turned[i] = rshift(i32(a * cos - b * sin), 15)
         turned[i + pairs] = rshift(i32(b * cos + a * sin), 15)
-    codes, (m, e) = quant(turned)
+    codes, (m, e) = quant_kv(turned, bits)
     return codes, (m, e - shift)
 
 
@@ -157,7 +175,10 @@ def scores(q: Coded, keys: Sequence[Coded]) -> Row:
 
 def attend(q: Coded, keys: Sequence[Coded], values: Sequence[Coded]) -> tuple[Row, int]:
     """One head of one token over all that it sees: (o, exponent)."""
-    s = scores(q, keys)
+    return attend_scored(scores(q, keys), values)
+
+
+def attend_scored(s: Row, values: Sequence[Coded]) -> tuple[Row, int]:
     peak = max(s)
     p = [exp2_negative(u32(peak - v)) for v in s]
     most = 24 if len(p) <= 131072 else 23
@@ -246,14 +267,14 @@ class Oracle:
         gain = self.pairs_at(f"{name}.gain", 0, len(x), True)
         return rms_norm(x, gain, self.exponent(name), self.graph["norm_eps"])
 
-    def heads(self, name: str, x: Coded, rotated: bool) -> list[Coded]:
+    def heads(self, name: str, x: Coded, rotated: bool, bits: int = 8) -> list[Coded]:
         y, width = self.linear(name, x[0]), self.shape["head_dim"]
         flat = self.pairs_at("rope.cos_sin", self.position * width, width, True)
         angles = list(zip(flat[0::2], flat[1::2], strict=True))
         out = []
         for start in range(0, len(y), width):
             head = y[start : start + width]
-            codes, scale = rotate(head, angles) if rotated else quant(head)
+            codes, scale = rotate(head, angles, bits) if rotated else quant_kv(head, bits)
             m, e = times(scale, x[1])
             out.append((codes, (m, e + self.exponent(name))))
         return out
@@ -296,7 +317,7 @@ class Oracle:
 
     def step(self, token_id: int) -> Row:
         """Logits after one more token."""
-        if self.position == 0 and "stack_layers" in self.shape:
+        if len(self.blocks) == self.shape["n_layers"] and "stack_layers" in self.shape:
             stack = f"experts.{self.bytes_at('router.experts', token_id, 1)[0]}."
             self.blocks += [f"{stack}layers.{index:02d}." for index in range(self.shape["stack_layers"])]
         m, s = self.pairs_at("embedding.weight.rows", 2 * token_id, 2, False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import Tiny, random_state, router, spec, tiny
+from tiny_models import Tiny, random_state, spec, tiny
 
 from sevenfold.core.errors import ArtifactError, RecipeError
 from sevenfold.engine.weights import LIMITS, STACK_LIMITS
@@ -103,9 +103,6 @@ def test_what_the_law_does_not_define_is_not_converted() -> None:
     stacks = spec("stacks")
     with pytest.raises(RecipeError, match="go together"):
         convert(random_state(stacks), stacks, 8.0)
-    hybrid = stacks.model_copy(update={"attention": "hybrid"})
-    with pytest.raises(RecipeError, match="causal attention only"):
-        convert(random_state(stacks), hybrid, 8.0, router(stacks))
 
 
 def test_a_row_shift_below_16_is_refused() -> None:

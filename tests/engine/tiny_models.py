@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from sevenfold.engine import reference
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.quantize.convert import IntTensor, convert
-from sevenfold.recipe.schema import ExpertStacks, ModelSpec, TokenRouted
+from sevenfold.recipe.schema import (
+    ExpertStacks,
+    HybridAttentionSpec,
+    ModelSpec,
+    RopeScaling,
+    TokenRouted,
+)
 
 State = dict[str, NDArray[np.float32]]
 BASE: dict[str, Any] = {
@@ -32,6 +38,14 @@ BASE: dict[str, Any] = {
 }
 MOE = TokenRouted(kind="token_routed", experts=("code", "general"))
 STACKS = ExpertStacks(kind="expert_stacks", experts=("code", "maths", "prose"), n_layers=2, d_ffn=7)
+
+
+def _hybrid(window: int, stride: int, bits: int = 8) -> HybridAttentionSpec:
+    return HybridAttentionSpec.model_construct(
+        scheme="hybrid", local_chunk=window, global_stride=stride, kv_quant_bits=bits
+    )
+
+
 SHAPES: dict[str, dict[str, Any]] = {
     "dense": {},
     "tied": {"tied": True},
@@ -41,6 +55,18 @@ SHAPES: dict[str, dict[str, Any]] = {
     "one": {"d_model": 1, "n_heads": 1, "n_kv_heads": 1, "head_dim": 2, "d_ffn": 1, "n_layers": 1},
     "wide_ffn": {"d_ffn": 97, "n_layers": 1, "vocab_size": 5},
     "stacks": {"moe": STACKS, "n_layers": 1, "n_kv_heads": 2},
+}
+# Law version 2. `far` goes past its window 16 times; the sizes of `odd` divide nothing.
+YARN = RopeScaling.model_construct(kind="yarn", factor=4.0)
+HYBRID_SHAPES: dict[str, dict[str, Any]] = {
+    "hybrid": {"attention": _hybrid(8, 4), "context": 96},
+    "hybrid_gqa": {"attention": _hybrid(6, 2), "n_kv_heads": 2, "head_dim": 8, "context": 96},
+    "hybrid_yarn": {"attention": _hybrid(4, 4), "n_kv_heads": 2, "rope_scaling": YARN, "context": 96},
+    "hybrid_far": {"attention": _hybrid(2, 1), "n_kv_heads": 1, "n_layers": 1, "context": 96},
+    "hybrid_odd": {"attention": _hybrid(9, 3), "n_heads": 3, "n_kv_heads": 1, "head_dim": 2, "context": 97},
+    "hybrid_6": {"attention": _hybrid(6, 2, 6), "n_kv_heads": 2, "context": 96},
+    "hybrid_4": {"attention": _hybrid(6, 3, 4), "n_kv_heads": 2, "rope_scaling": YARN, "context": 96},
+    "hybrid_stacks": {"attention": _hybrid(6, 3), "moe": STACKS, "n_layers": 1, "n_kv_heads": 2},
 }
 
 
@@ -67,7 +93,7 @@ class Tiny:
 
 def spec(shape: str = "dense", **changes: Any) -> ModelSpec:
     # `model_construct` skips the recipe's bounds: a vocabulary of 37 is fine for the engine.
-    return ModelSpec.model_construct(**(BASE | SHAPES[shape] | changes))
+    return ModelSpec.model_construct(**(BASE | (SHAPES | HYBRID_SHAPES)[shape] | changes))
 
 
 def random_state(model: ModelSpec, seed: int = 0, std: float = 0.2) -> State:
@@ -91,6 +117,8 @@ def random_state(model: ModelSpec, seed: int = 0, std: float = 0.2) -> State:
         shapes |= {f"{base}attn_norm.weight": (d,), f"{base}ffn_norm.weight": (d,)}
         shapes |= {f"{base}attn.q_proj.weight": (q, d), f"{base}attn.o_proj.weight": (d, q)}
         shapes |= {f"{base}attn.{name}_proj.weight": (kv, d) for name in "kv"}
+        if model.attention != "causal":
+            shapes[f"{base}attn.summary_proj.weight"] = (2 * model.n_kv_heads, d)
         for ffn in ffns:
             shapes |= {f"{base}{ffn}.{name}_proj.weight": (d_ffn, d) for name in ("gate", "up")}
             shapes[f"{base}{ffn}.down_proj.weight"] = (d, d_ffn)
@@ -103,14 +131,22 @@ def router(model: ModelSpec) -> list[int] | None:
 
 
 def tiny(
-    shape: str = "dense", edit: Callable[[State], None] | None = None, *, largest: float = 8.0, **changes: Any
+    shape: str = "dense",
+    edit: Callable[[State], None] | None = None,
+    *,
+    largest: float = 8.0,
+    document_start: int | None = None,
+    ring: int | None = None,
+    **changes: Any,
 ) -> Tiny:
     """A converted model. `edit` changes the float weights first."""
     model = spec(shape, **changes)
     state = random_state(model)
     if edit:
         edit(state)
-    records, graph = convert(state, model, largest, router(model))
+    records, graph = convert(state, model, largest, router(model), document_start)
+    if ring is not None:
+        graph["attention"]["ring"] = ring
     return Tiny({r.name: r for r in records}, graph)
 
 

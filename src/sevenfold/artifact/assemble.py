@@ -58,6 +58,7 @@ class Golden:
         logits_sha256: hex SHA-256 over the integer logits of these steps
             (layout: specs/arithmetic.md).
         domain: whose expert stack ran ("" for a model without stacks).
+        kv_bits: bits of the cached codes (0 for a model without a choice).
     """
 
     prompt: str
@@ -66,6 +67,7 @@ class Golden:
     tokens: Sequence[int]
     logits_sha256: str
     domain: str = ""
+    kv_bits: int = 0
 
     def as_json(self) -> dict[str, Json]:
         """Return the JSON object that is sealed under `golden`."""
@@ -75,7 +77,9 @@ class Golden:
             "n_steps": self.n_steps,
             "tokens": list(self.tokens),
             "logits_sha256": self.logits_sha256,
-        } | ({"domain": self.domain} if self.domain else {})
+            **({"domain": self.domain} if self.domain else {}),
+            **({"kv_bits": self.kv_bits} if self.kv_bits else {}),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

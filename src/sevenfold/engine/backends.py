@@ -68,12 +68,19 @@ def _torch_unavailable() -> str | None:
     return None if found else "PyTorch is not installed (pip install 'sevenfold[train]')"
 
 
+def _refuses_hybrid(model: IntegerModel) -> str | None:
+    return "it computes version 1 of the law, without hybrid attention" if model.shape.hybrid else None
+
+
 BACKENDS = {
     native.NAME: Backend(
         make=lambda model, n: native.NativeEngine(model, n_threads=n),
         unavailable=lambda: native.unavailable(),
+        refuses=_refuses_hybrid,
     ),
-    "torch": Backend(make=_torch_engine, unavailable=_torch_unavailable, by_name_only=True),
+    "torch": Backend(
+        make=_torch_engine, unavailable=_torch_unavailable, refuses=_refuses_hybrid, by_name_only=True
+    ),
     reference.NAME: Backend(
         make=lambda model, _: reference.ReferenceEngine(model), unavailable=reference.unavailable
     ),

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sevenfold.core.numbers.fixed import (
     CODE_MAX,
     INT32_MAX,
+    INT32_MIN,
     Ints,
     Scale,
     StoredInts,
@@ -31,6 +32,7 @@ from sevenfold.core.numbers.fixed import (
     multiply_scales,
     normalize,
     quantize,
+    quantize_kv,
     rshift,
     rsqrt,
     saturate32,
@@ -143,15 +145,15 @@ def rms_norm(x_TD: Ints, norm: Norm) -> Quantized:
     return Quantized(codes=codes_TD, scale=Scale(scale.m, scale.e - 17 - shift[:, 0] + norm.exponent + down))
 
 
-def rotate(y_THE: Ints, table_TP2: Ints) -> tuple[Ints, Scale]:
-    """Rotate pairs (i, i + E/2) of each head by RoPE, then quantise to int8 for each head and
+def rotate(y_THE: Ints, table_TP2: Ints, bits: int = 8) -> tuple[Ints, Scale]:
+    """Rotate pairs (i, i + E/2) of each head by RoPE, then quantise to `bits` for each head and
     token.
     """
     unit_THE, shift = normalize(y_THE, ROPE_INPUT_BITS)
     a, b = np.split(unit_THE, 2, axis=-1)
     cos, sin = table_TP2[:, None, :, 0], table_TP2[:, None, :, 1]
     turned = np.concatenate([rshift(a * cos - b * sin, 15), rshift(b * cos + a * sin, 15)], axis=-1)
-    codes, scale = quantize(turned)
+    codes, scale = quantize_kv(turned, bits)
     return codes, Scale(scale.m, scale.e - shift[..., 0])
 
 
@@ -175,34 +177,65 @@ def attention_scores(q_TE: Ints, q_scale: Scale, k_SE: Ints, k_scale: Scale) -> 
     return mulsh(half_TS, q_scale.m[:, None], shift_TS)
 
 
-def attention_head(
-    q_TE: Ints, q_scale: Scale, k_SE: Ints, k_scale: Scale, v_SE: Ints, v_scale: Scale, n_past: int
-) -> tuple[Ints, Ints]:
-    """Return one causal head. Token t attends to keys 0 .. n_past + t.
+@dataclass(frozen=True, kw_only=True)
+class Folded:
+    """Weights of a softmax with the scales of the values folded in."""
+
+    # [T, S], 0 .. 32512, 0 where a key is hidden.
+    fold_TS: Ints
+    # Sum of P after the row shift, and the smallest exponent among the visible values.
+    total_T: Ints
+    lowest_T: Ints
+
+    def reciprocal(self) -> tuple[Ints, Ints]:
+        """Return (r, length): 1 / total is about r * 2^-(15 + length), r in [2^15, 2^16)."""
+        # At least 15, because the largest score alone contributes 32512.
+        length_T = bit_length(self.total_T)
+        divisor_T = (self.total_T << np.maximum(16 - length_T, 0)) >> np.maximum(length_T - 16, 0)
+        return np.int64(2**31 - 1) // divisor_T, length_T
+
+    def sum_of(self, codes_SE: Ints) -> Ints:
+        """Return the sum of weight times code, below 2^31 in magnitude, [T, E]."""
+        return as_ints(np.einsum("ts,se->te", self.fold_TS.astype(np.int32), codes_SE.astype(np.int32)))
+
+
+def fold_weights(scores_TS: Ints, visible_TS: NDArray[np.bool_], scale: Scale) -> Folded:
+    """Return the softmax of the visible scores times the scales [S] of what it weights. Each row
+    has a visible key.
+    """
+    peak_T1 = np.max(np.where(visible_TS, scores_TS, INT32_MIN), axis=-1, keepdims=True)
+    p_TS = np.where(visible_TS, exp2_negative(np.maximum(peak_T1 - scores_TS, 0)), 0)
+    sum_bits_T1 = P_SUM_BITS - (np.sum(visible_TS, axis=-1, keepdims=True) > LONG_CONTEXT)
+    drop_T1 = np.maximum(bit_length(np.sum(p_TS, axis=-1, keepdims=True)) - sum_bits_T1, 0)
+    p_TS = rshift(p_TS, drop_T1)
+    # The scales are relative to the largest among the visible ones (the smallest e).
+    lowest_T = np.min(np.where(visible_TS, scale.e[None, :], INT32_MAX), axis=-1)
+    shift_TS = 16 + np.maximum(scale.e[None, :] - lowest_T[:, None], 0)
+    return Folded(
+        fold_TS=mulsh(p_TS, scale.m[None, :], shift_TS), total_T=np.sum(p_TS, axis=-1), lowest_T=lowest_T
+    )
+
+
+def attend(scores_TS: Ints, visible_TS: NDArray[np.bool_], v_SE: Ints, v_scale: Scale) -> tuple[Ints, Ints]:
+    """Return one head: the mean of the visible values, weighted by the softmax of their scores.
 
     Returns:
         (o_TE, exponent_T): real output = o * 2^-exponent / 127, |o| < 2^23 + 2^8.
     """
-    n_tokens, n_keys = q_TE.shape[0], k_SE.shape[0]
-    hidden_TS = np.arange(n_keys)[None, :] > (n_past + np.arange(n_tokens))[:, None]
-    scores_TS = attention_scores(q_TE, q_scale, k_SE, k_scale)
-    peak_T1 = np.max(np.where(hidden_TS, -(2**31), scores_TS), axis=-1, keepdims=True)
-    p_TS = np.where(hidden_TS, 0, exp2_negative(np.maximum(peak_T1 - scores_TS, 0)))
-    sum_bits_T1 = P_SUM_BITS - (n_past + np.arange(n_tokens)[:, None] >= LONG_CONTEXT)
-    drop_T1 = np.maximum(bit_length(np.sum(p_TS, axis=-1, keepdims=True)) - sum_bits_T1, 0)
-    p_TS = rshift(p_TS, drop_T1)
-    total_T = np.sum(p_TS, axis=-1)
-    # The scales of V are folded into P, relative to the largest among the visible keys (the
-    # smallest e).
-    lowest_T = np.minimum.accumulate(v_scale.e)[n_past:]
-    fold_TS = mulsh(p_TS, v_scale.m[None, :], 16 + np.maximum(v_scale.e[None, :] - lowest_T[:, None], 0))
-    acc_TE = as_ints(np.einsum("ts,se->te", fold_TS.astype(np.int32), v_SE.astype(np.int32)))
-    # At least 15, because the largest score alone contributes 32512.
-    length_T = bit_length(total_T)
-    divisor_T = (total_T << np.maximum(16 - length_T, 0)) >> np.maximum(length_T - 16, 0)
-    reciprocal_T = np.int64(2**31 - 1) // divisor_T
+    folded = fold_weights(scores_TS, visible_TS, v_scale)
+    reciprocal_T, length_T = folded.reciprocal()
     # o keeps 16 fraction bits: acc * reciprocal / 2^(15 + length) is acc / total.
-    return mulsh(acc_TE, reciprocal_T[:, None], (length_T - 1)[:, None]), lowest_T
+    o_TE = mulsh(folded.sum_of(v_SE), reciprocal_T[:, None], (length_T - 1)[:, None])
+    return o_TE, folded.lowest_T
+
+
+def attention_head(
+    q_TE: Ints, q_scale: Scale, k_SE: Ints, k_scale: Scale, v_SE: Ints, v_scale: Scale, n_past: int
+) -> tuple[Ints, Ints]:
+    """Return `attend` of one causal head. Token t attends to keys 0 .. n_past + t."""
+    n_tokens, n_keys = q_TE.shape[0], k_SE.shape[0]
+    visible_TS = np.arange(n_keys)[None, :] <= (n_past + np.arange(n_tokens))[:, None]
+    return attend(attention_scores(q_TE, q_scale, k_SE, k_scale), visible_TS, v_SE, v_scale)
 
 
 def join_heads(o_HTE: Ints, exponent_HT: Ints) -> Quantized:

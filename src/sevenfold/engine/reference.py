@@ -13,10 +13,12 @@ import numpy as np
 
 from sevenfold.core.errors import GateError
 from sevenfold.core.numbers.fixed import Ints, Scale, as_ints, multiply_scales, quantize
-from sevenfold.engine import ops
-from sevenfold.engine.weights import IntegerModel, Layer, ModelShape
+from sevenfold.engine import hybrid, ops
+from sevenfold.engine.weights import HybridShape, IntegerModel, Layer, ModelShape
 
 NAME = "reference"
+# Tokens of hybrid attention that are computed together.
+BLOCK = 256
 
 
 @dataclass(kw_only=True)
@@ -36,12 +38,14 @@ class LayerCache:
 
 class Cache:
     """The KV cache of one sequence, allocated for the whole context. Codes are int8, so it takes 2
-    * (E + 6) bytes for each token and head.
+    * (E + 6) bytes for each token and head. Hybrid attention has `states` of constant size instead.
     """
 
     def __init__(self, shape: ModelShape) -> None:
         rows, heads = shape.context, shape.n_kv_heads
         self.length = 0
+        # Position at which the document at hand begins: after 0 under hybrid attention alone.
+        self.begin = 0
         # The expert whose layers follow the trunk. The first id of the sequence decides it.
         self.stack = 0
         self.layers = [
@@ -53,8 +57,16 @@ class Cache:
                 v_m=np.zeros((rows, heads), np.uint16),
                 v_e=np.zeros((rows, heads), np.int32),
             )
-            for _ in range(shape.n_layers + shape.stack_layers)
+            for _ in range(0 if shape.hybrid else shape.n_layers + shape.stack_layers)
         ]
+        self.states: list[hybrid.LayerState] = []
+        if shape.hybrid:
+            self.begin_document(shape)
+
+    def begin_document(self, shape: ModelShape) -> None:
+        """Forget all that hybrid attention keeps. The next token has position 0."""
+        self.begin = self.length
+        self.states = [hybrid.LayerState.empty(shape) for _ in range(shape.n_layers + shape.stack_layers)]
 
 
 def _attention(model: IntegerModel, layer: Layer, x_TD: Ints, cache: LayerCache, n_past: int) -> Ints:
@@ -145,16 +157,39 @@ def forward(model: IntegerModel, ids: Ints, cache: Cache, *, last_only: bool = F
         GateError: an id outside the vocabulary, no ids, or more positions than the context has.
     """
     ids = as_ints(ids)
-    n_past = cache.length
-    check_ids(model, ids, n_past)
+    check_ids(model, ids, cache.length)
+    if model.shape.hybrid is None:
+        return _forward(model, ids, cache, last_only)
+    parts = [_forward(model, part, cache, last_only) for part in _blocks(ids, model.shape.hybrid)]
+    return parts[-1] if last_only else np.concatenate(parts)
+
+
+def _blocks(ids: Ints, shape: HybridShape) -> list[Ints]:
+    """Return the ids cut where documents begin, and into blocks whose scores take little memory."""
+    start = -1 if shape.document_start is None else shape.document_start
+    cuts = sorted({*range(0, ids.size, BLOCK), *np.flatnonzero(ids == start).tolist()} - {0})
+    return np.split(ids, cuts)
+
+
+def _forward(model: IntegerModel, ids: Ints, cache: Cache, last_only: bool) -> Ints:
+    """Return the logits of ids that were checked. Under hybrid attention they are of one document."""
+    n_past, shape = cache.length, model.shape
     embedding = as_ints(model.embedding_VD[ids])
     x_TD = ops.embed(embedding, model.embedding_m_V[ids], model.embedding_s_V[ids])
     experts_T, layers = model.router_V[ids], model.layers
     if model.stacks:
         cache.stack = int(experts_T[0]) if n_past == 0 else cache.stack
         experts_T, layers = np.zeros_like(ids), layers + model.stacks[cache.stack]
-    for layer, layer_cache in zip(layers, cache.layers, strict=True):
-        x_TD = ops.add_residual(x_TD, _attention(model, layer, x_TD, layer_cache, n_past))
+    if shape.hybrid and ids[0] == shape.hybrid.document_start:
+        cache.begin_document(shape)
+    for index, layer in enumerate(layers):
+        if shape.hybrid:
+            past = n_past - cache.begin
+            delta_TD, state = hybrid.attention(model, layer, x_TD, cache.states[index], past)
+            cache.states[index] = state
+        else:
+            delta_TD = _attention(model, layer, x_TD, cache.layers[index], n_past)
+        x_TD = ops.add_residual(x_TD, delta_TD)
         x_TD = ops.add_residual(x_TD, _feed_forward(model, layer, x_TD, experts_T))
     cache.length = n_past + ids.size
     final = ops.rms_norm(x_TD[-1:] if last_only else x_TD, model.final_norm)

@@ -39,7 +39,7 @@ from sevenfold.engine.backends import (
 )
 from sevenfold.engine.decoding import GreedyDecoder
 from sevenfold.engine.reference import check_ids
-from sevenfold.engine.weights import IntegerModel, load_weights
+from sevenfold.engine.weights import IntegerModel, load_weights, with_kv_bits
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.roles import Roles
 
@@ -92,8 +92,13 @@ def replay(artifact: Artifact) -> list[ReplayRow]:
     tokenizer = open_tokenizer(artifact, weights)
     rows = []
     for backend in available(weights):
-        engine = make_engine(backend, weights)
+        # One engine for each width of cached codes that the golden prompts ask for.
+        engines: dict[int | None, Engine] = {}
         for index, golden in enumerate(artifact.provenance["golden"]):
+            bits = golden.get("kv_bits")
+            if bits not in engines:
+                engines[bits] = make_engine(backend, with_kv_bits(weights, bits))
+            engine = engines[bits]
             ids = prompt_ids(tokenizer, golden["prompt"], golden.get("domain", ""))
             run = greedy_steps(engine, ids, golden["n_steps"])
             rows.append(
@@ -211,7 +216,11 @@ class Model:
     """A verified model. It is immutable after `open`, so it is safe to share."""
 
     def __init__(
-        self, artifact: Artifact, backend: str = reference.NAME, n_threads: int | None = None
+        self,
+        artifact: Artifact,
+        backend: str = reference.NAME,
+        n_threads: int | None = None,
+        kv_bits: int | None = None,
     ) -> None:
         find_backend(backend)
         self.artifact = artifact
@@ -224,7 +233,8 @@ class Model:
                 where=str(artifact.path),
                 remedy="seal a trained model",
             )
-        self.weights = load_weights(artifact.tensors, artifact.graph, str(artifact.path))
+        loaded = load_weights(artifact.tensors, artifact.graph, str(artifact.path))
+        self.weights = with_kv_bits(loaded, kv_bits)
         self.tokenizer = open_tokenizer(artifact, self.weights)
         self.engine: Engine = make_engine(backend, self.weights, n_threads)
 
@@ -241,6 +251,7 @@ class Model:
         backend: str | None = None,
         n_threads: int | None = None,
         allow_anonymous: bool = False,
+        kv_bits: int | None = None,
     ) -> Model:
         """Read a sealed file or a bundle, check every hash and rule, and prove the backend on the
         first golden prompt.
@@ -250,6 +261,8 @@ class Model:
                 passes, else the reference. `note` then says why.
             n_threads: threads of a call, for the native engine; None: see `native.default_threads`.
                 The bits are the same.
+            kv_bits: bits of cached keys and values, one of those that the file allows; None takes
+                the default of the file.
             allow_anonymous: accept a file that does not name its origin (D6). Its hashes are
                 checked and its order is canonical, and the backend is proved on the built-in model.
                 `note` says so.
@@ -257,20 +270,28 @@ class Model:
         Raises:
             ArtifactError: the file is refused, or the backend gives other logits than the seal.
             StorageError: the file cannot be read.
-            UsageError: the backend is unknown or unavailable here.
+            UsageError: the backend is unknown or unavailable here, or the file does not allow
+                `kv_bits`.
         """
         if backend:
             find_backend(backend)
         artifact = open_model(path, allow_anonymous=allow_anonymous)
-        return cls.of(artifact, backend=backend, n_threads=n_threads)
+        return cls.of(artifact, backend=backend, n_threads=n_threads, kv_bits=kv_bits)
 
     @classmethod
-    def of(cls, artifact: Artifact, *, backend: str | None = None, n_threads: int | None = None) -> Model:
+    def of(
+        cls,
+        artifact: Artifact,
+        *,
+        backend: str | None = None,
+        n_threads: int | None = None,
+        kv_bits: int | None = None,
+    ) -> Model:
         """Return the model of an artifact whose hashes and rules were checked before.
 
         The arguments and errors are those of `open`.
         """
-        model = cls(artifact)
+        model = cls(artifact, kv_bits=kv_bits)
         names = [backend] if backend else available(model.weights)
         model.engine = make_engine(names[0], model.weights, n_threads)
         try:
@@ -320,7 +341,14 @@ class Model:
                 where=str(self.artifact.path),
                 remedy="use a file sealed by `s7 seal`",
             )
-        golden = self.golden[0]
+        bits = self.weights.shape.kv_bits
+        golden = next((row for row in self.golden if row.get("kv_bits", bits) == bits), None)
+        if golden is None:
+            raise ArtifactError(
+                f"no golden logits of the file prove keys and values of {bits} bits",
+                where=str(self.artifact.path),
+                remedy="use a width that the file was sealed with",
+            )
         try:
             run = greedy_steps(self.engine, golden["ids"], golden["n_steps"])
         except GateError as error:

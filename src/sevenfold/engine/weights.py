@@ -15,16 +15,16 @@ ranges for which the page proves all widths. Any other value is refused, and the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sevenfold.core.errors import ArtifactError
+from sevenfold.core.errors import ArtifactError, UsageError
 from sevenfold.core.hashing import Json
 from sevenfold.core.numbers.fixed import CODE_MAX, Ints, StoredInts, as_ints
-from sevenfold.core.numbers.tables import LAW_VERSION, law_digest
+from sevenfold.core.numbers.tables import HYBRID_LAW_VERSION, LAW_VERSION, law_digest
 from sevenfold.engine.ops import MAX_CONTEXT, MAX_INPUTS, Norm, QuantizedLinear
 
 EMBEDDING, HEAD, FINAL_NORM = "embedding.weight", "lm_head.weight", "final_norm.weight"
@@ -44,6 +44,8 @@ LIMITS = {
 }
 # Present only in files with expert stacks.
 STACK_LIMITS = {"stack_layers": 2**10, "stack_d_ffn": MAX_INPUTS}
+# Present only in files of version 2. Two strides are one softmax, so P keeps its 24 bits.
+ATTENTION_LIMITS = {"window": MAX_CONTEXT, "stride": 2**16, "ring": MAX_CONTEXT}
 # Float32 weights need far less, and sums of exponents stay inside 16 bits.
 MAX_EXPONENT = 2**10
 MAX_EPS = 2**48
@@ -64,6 +66,21 @@ class WeightRecord(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HybridShape:
+    """The three sizes of hybrid attention, and the id that begins a document."""
+
+    # Positions in the window, a multiple of those in a stride.
+    window: int
+    stride: int
+    # Summaries that are readable at once.
+    ring: int
+    # None where a sequence is one document.
+    document_start: int | None = None
+    # Bits of cached codes that the file allows; the first is the default.
+    kv_bits: tuple[int, ...] = (8,)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelShape:
     """The numbers of the graph that decide the computation."""
 
@@ -80,6 +97,10 @@ class ModelShape:
     score_e: int
     # Layers of each expert's own stack, after the trunk of n_layers.
     stack_layers: int = 0
+    # None for causal attention.
+    hybrid: HybridShape | None = None
+    # Bits of the cached codes in use: 8, 6 or 4 under hybrid attention.
+    kv_bits: int = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +124,8 @@ class Layer:
     ffn_norm: Norm
     # One network, unless tokens are routed.
     experts: tuple[FeedForwardWeights, ...]
+    # Scores of summaries, [2 * K, D]: those of keys, then those of values. Hybrid attention only.
+    summary: QuantizedLinear | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,17 +215,37 @@ class _Loader:
         return Norm(gain_D=gain, exponent=self.exponent("exponents", name), eps=eps)
 
 
-def _check_law(load: _Loader) -> None:
-    """Refuse a file that was made under another version of the arithmetic, or with other tables."""
-    law = {"version": LAW_VERSION, "tables": law_digest()}
-    if load.graph.get("arithmetic") != law:
-        raise load.fail(
-            f"the graph's arithmetic is {load.graph.get('arithmetic')!r}, this engine computes version "
-            f"{LAW_VERSION} with tables {law_digest()[:16]}"
-        )
+def _check_law(load: _Loader) -> int:
+    """Return the version of the arithmetic. Refuse a file that was made under another one, or with
+    other tables.
+    """
+    stated = load.graph.get("arithmetic")
+    for version in (LAW_VERSION, HYBRID_LAW_VERSION):
+        if stated == {"version": version, "tables": law_digest()}:
+            return version
+    raise load.fail(
+        f"the graph's arithmetic is {stated!r}, this engine computes versions {LAW_VERSION} and "
+        f"{HYBRID_LAW_VERSION} with tables {law_digest()[:16]}"
+    )
 
 
-def _shape(load: _Loader) -> tuple[ModelShape, int, int]:
+def _hybrid_shape(load: _Loader, version: int, vocab_size: int) -> HybridShape | None:
+    """Return the sizes of hybrid attention, None in a file of version 1."""
+    if version == LAW_VERSION:
+        return None
+    values = {n: load.integer("attention", n, least=1, most=most) for n, most in ATTENTION_LIMITS.items()}
+    if values["window"] % values["stride"]:
+        raise load.fail(f"the graph's window {values['window']} is no multiple of its stride")
+    start = None
+    if load.graph["attention"].get("document_start") is not None:
+        start = load.integer("attention", "document_start", least=0, most=vocab_size - 1)
+    choices = load.graph["attention"].get("kv_bits")
+    if not isinstance(choices, list) or not choices or any(b not in (4, 6, 8) for b in choices):
+        raise load.fail(f"the graph's attention.kv_bits is {choices!r}, not a list of 4, 6 or 8")
+    return HybridShape(**values, document_start=start, kv_bits=tuple(choices))
+
+
+def _shape(load: _Loader, version: int) -> tuple[ModelShape, int, int]:
     """Return the shape, d_ffn, and the d_ffn of the expert stacks (0 without)."""
     values = {name: load.integer("model", name, least=1, most=most) for name, most in LIMITS.items()}
     d_ffn = values.pop("d_ffn")
@@ -217,9 +260,12 @@ def _shape(load: _Loader) -> tuple[ModelShape, int, int]:
         raise load.fail(
             f"the graph's heads are {values['n_heads'] * values['head_dim']} wide, past {MAX_INPUTS}"
         )
+    hybrid = _hybrid_shape(load, version, values["vocab_size"])
     shape = ModelShape(
         **values,
         stack_layers=stack["stack_layers"],
+        hybrid=hybrid,
+        kv_bits=hybrid.kv_bits[0] if hybrid else 8,
         residual_exponent=load.exponent("residual_exponent"),
         score_m=load.integer("score_scale", "m", least=2**15, most=2**16 - 1),
         score_e=load.exponent("score_scale", "e"),
@@ -248,7 +294,28 @@ def _layer(load: _Loader, shape: ModelShape, prefix: str, d_ffn: int) -> Layer:
         o=load.linear(f"{prefix}.attn.o_proj.weight", d_model, d_q),
         ffn_norm=load.norm(f"{prefix}.ffn_norm.weight", d_model),
         experts=tuple(feed_forward(base) for base in bases),
+        summary=load.linear(f"{prefix}.attn.summary_proj.weight", 2 * shape.n_kv_heads, d_model)
+        if shape.hybrid
+        else None,
     )
+
+
+def with_kv_bits(model: IntegerModel, bits: int | None) -> IntegerModel:
+    """Return the model with cached codes of `bits` bits; None keeps the default of the file.
+
+    Raises:
+        UsageError: the file does not allow them.
+    """
+    allowed = model.shape.hybrid.kv_bits if model.shape.hybrid else (8,)
+    if bits is None or bits == model.shape.kv_bits:
+        return model
+    if bits not in allowed:
+        raise UsageError(
+            f"the file does not allow keys and values of {bits} bits",
+            where="kv_bits",
+            remedy=f"use one of {', '.join(map(str, allowed))}",
+        )
+    return replace(model, shape=replace(model.shape, kv_bits=bits))
 
 
 def load_weights(records: Mapping[str, WeightRecord], graph: Mapping[str, Json], where: str) -> IntegerModel:
@@ -258,8 +325,7 @@ def load_weights(records: Mapping[str, WeightRecord], graph: Mapping[str, Json],
         ArtifactError: a record or a graph entry is missing, misshapen or out of range.
     """
     load = _Loader(records, graph, where)
-    _check_law(load)
-    shape, d_ffn, stack_d_ffn = _shape(load)
+    shape, d_ffn, stack_d_ffn = _shape(load, _check_law(load))
     vocab, d_model = shape.vocab_size, shape.d_model
     embedding_m, embedding_s = load.rows(EMBEDDING, vocab)
     if shape.n_experts > 1:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sevenfold.core.numbers.tables import yarn_frequencies, yarn_temperature
 from sevenfold.model.kernels import functions, operators
-from sevenfold.recipe.rotation import frequencies
+from sevenfold.recipe.rotation import model_frequencies, temperature
 from sevenfold.recipe.schema import ModelSpec, RopeScaling
 
 
@@ -31,19 +30,14 @@ class Rope(nn.Module):
     def use(self, scaling: RopeScaling) -> None:
         """Use another scaling from now on, in the next stage of a context curriculum."""
         self.scaling = scaling
-        self.temperature = yarn_temperature(scaling.factor) if scaling.kind == "yarn" else 1.0
+        self.temperature = temperature(scaling)
         self.cos = torch.empty(0)
         self.sin = torch.empty(0)
 
     def extend(self, length: int, device: torch.device) -> None:
         """Fill the tables for positions below `length`."""
-        spec, scaling = self.spec, self.scaling
-        if scaling.kind == "yarn":
-            trained = spec.context / scaling.factor
-            turns = yarn_frequencies(spec.head_dim, spec.rope_theta, scaling.factor, trained)
-        else:
-            turns = frequencies(spec.head_dim, spec.rope_theta, scaling)
-        if operators.is_available():
+        turns = model_frequencies(self.spec, self.scaling)
+        if device.type == "cpu" and operators.is_available():
             found = operators.rotation_tables([float(f) for f in turns], self.temperature, length)
             self.cos, self.sin = (table.to(device) for table in found)
             return

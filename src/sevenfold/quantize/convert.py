@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from sevenfold.artifact import operation
 from sevenfold.core.errors import RecipeError
 from sevenfold.core.hashing import Json
-from sevenfold.core.numbers.fixed import CODE_MAX
-from sevenfold.core.numbers.tables import LAW_VERSION, law_digest, rope
+from sevenfold.core.numbers.fixed import CODE_MAX, KV_CODES
+from sevenfold.core.numbers.tables import HYBRID_LAW_VERSION, LAW_VERSION, law_digest, rope
 from sevenfold.engine.ops import headroom
 from sevenfold.engine.weights import EMBEDDING, FINAL_NORM, HEAD, ROPE, ROUTER
-from sevenfold.recipe.rotation import frequencies
-from sevenfold.recipe.schema import ExpertStacks, ModelSpec
+from sevenfold.recipe.rotation import model_frequencies, temperature
+from sevenfold.recipe.schema import ExpertStacks, HybridAttentionSpec, ModelSpec
 
 Floats = NDArray[np.float64]
 # The constant is written out, because a C library would decide its last bit.
@@ -99,11 +99,13 @@ class Converter:
         self.add(EMBEDDING, codes, float(scale.max()))
         self._rows(EMBEDDING, [math.ldexp(float(s), residual_exponent) for s in scale])
 
-    def linear(self, name: str, weight: Floats, input_folds: int = 1) -> None:
-        """Add a projection whose input codes still need `input_folds` factors of 1/127."""
+    def linear(self, name: str, weight: Floats, input_folds: int = 1, factor: float = 1.0) -> None:
+        """Add a projection whose input codes still need `input_folds` factors of 1/127, and whose
+        outputs are multiplied by `factor`.
+        """
         codes, scale = quantize_rows(weight)
         self.add(name, codes, float(scale.max()))
-        real = scale / CODE_MAX**input_folds
+        real = scale * factor / CODE_MAX**input_folds
         lift = headroom(weight.shape[1])
         # The largest row gets a multiplier in [1/4, 1/2), so its shift is at least 17, and |y| <
         # 2^29.
@@ -133,10 +135,23 @@ def residual_exponent(largest: float) -> int:
 
 def _rope_table(spec: ModelSpec) -> NDArray[np.int8]:
     try:
-        turns = frequencies(spec.head_dim, spec.rope_theta, spec.rope_scaling)
+        turns = model_frequencies(spec, spec.rope_scaling)
     except ValueError as error:
         raise RecipeError(str(error), where="model.rope_scaling.kind") from error
     return pack16(rope(turns, spec.context).astype(np.int64), ">i2")
+
+
+def _attention_shape(spec: ModelSpec, document_start: int | None) -> dict[str, Json]:
+    """Return the graph's entry for hybrid attention, empty for causal attention."""
+    block = spec.attention
+    if not isinstance(block, HybridAttentionSpec):
+        return {}
+    ring = -(-spec.context // block.global_stride)
+    start = {} if document_start is None else {"document_start": document_start}
+    # The gate is measured with the fewest bits, so more of them are allowed.
+    bits = [width for width in sorted(KV_CODES) if width >= block.kv_quant_bits]
+    sizes = {"window": block.local_chunk, "stride": block.global_stride, "ring": ring}
+    return {**sizes, **start, "kv_bits": bits}
 
 
 def convert(
@@ -144,6 +159,7 @@ def convert(
     spec: ModelSpec,
     largest_residual: float,
     router: list[int] | None = None,
+    document_start: int | None = None,
 ) -> tuple[list[IntTensor], dict[str, Json]]:
     """Return the integer records (in name order) and the graph that the engine loads.
 
@@ -151,13 +167,12 @@ def convert(
         state: float weights by name, as in `model.Transformer`.
         largest_residual: largest |x| seen on the residual stream in calibration.
         router: expert of each token id, for token-routed models and expert stacks.
+        document_start: id at which hybrid attention begins anew; None reads a sequence as one
+            document.
 
     Raises:
-        RecipeError: what the law does not define (a rope scaling, hybrid attention), or experts
-            without a router.
+        RecipeError: what the law does not define (a rope scaling), or experts without a router.
     """
-    if spec.attention != "causal":
-        raise RecipeError("the arithmetic defines causal attention only", where="model.attention")
     if (router is None) != (spec.moe is None):
         raise RecipeError("experts and a router table go together", where="model.moe")
     converter = Converter(spec)
@@ -176,18 +191,23 @@ def convert(
             converter.norm(name, value)
         else:
             # The output of attention carries the 1/127 of V besides that of its own quantisation.
-            converter.linear(name, value, input_folds=2 if name.endswith("o_proj.weight") else 1)
+            folds = 2 if name.endswith("o_proj.weight") else 1
+            # Scores of summaries are weighted by powers of two.
+            factor = LOG2_E if name.endswith("summary_proj.weight") else 1.0
+            converter.linear(name, value, folds, factor)
     converter.add(ROPE, _rope_table(spec))
     n_experts = len(spec.moe.experts) if spec.moe else 1
     stacks = spec.moe if isinstance(spec.moe, ExpertStacks) else None
     stack_shape = {"stack_layers": stacks.n_layers, "stack_d_ffn": stacks.d_ffn} if stacks else {}
     if router is not None:
         converter.add(ROUTER, np.array(router, np.int8)[:, None])
-    score = LOG2_E / math.sqrt(spec.head_dim) / CODE_MAX**2
+    # The temperature of YaRN multiplies both sides of every score, that of a summary too.
+    score = LOG2_E * temperature(spec.rope_scaling) ** 2 / math.sqrt(spec.head_dim) / CODE_MAX**2
+    hybrid = _attention_shape(spec, document_start)
     score_m, score_e = mantissa(score)
     shape = ("d_model", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_ffn", "vocab_size", "context")
     graph: dict[str, Json] = {
-        "arithmetic": {"version": LAW_VERSION, "tables": law_digest()},
+        "arithmetic": {"version": HYBRID_LAW_VERSION if hybrid else LAW_VERSION, "tables": law_digest()},
         "model": {name: getattr(spec, name) for name in shape} | {"n_experts": n_experts} | stack_shape,
         "residual_exponent": exponent,
         "norm_eps": math.floor(math.ldexp(spec.norm_eps * spec.d_model, 2 * exponent)),
@@ -195,6 +215,8 @@ def convert(
         "exponents": dict(sorted(converter.exponents.items())),
         "operations": operations(spec.n_layers, n_experts, stacks.n_layers if stacks else 0),
     }
+    if hybrid:
+        graph["attention"] = hybrid
     if FINAL_NORM not in converter.exponents:
         raise RecipeError("the checkpoint has no final_norm.weight", remedy="train again with this version")
     return sorted(converter.records, key=lambda r: r.name.encode()), graph

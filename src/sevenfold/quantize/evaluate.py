@@ -14,7 +14,7 @@ from sevenfold.core.errors import QualityError
 from sevenfold.core.numbers.floats import sum_in_order
 from sevenfold.core.process.log import Progress
 from sevenfold.engine import reference
-from sevenfold.engine.backends import available, make_engine
+from sevenfold.engine.backends import BACKENDS, available, make_engine
 from sevenfold.engine.ops import LOGIT_FRACTION
 from sevenfold.engine.weights import IntegerModel
 from sevenfold.model.kernels import operators
@@ -38,7 +38,9 @@ def integer_score(
     # compared with the reference. Without a native engine, the integers of PyTorch are four times
     # as fast as those of NumPy, and quantising needs PyTorch anyway.
     fastest = available(model)[0]
-    engine = make_engine("torch" if fastest == reference.NAME else fastest, model)
+    if fastest == reference.NAME and BACKENDS["torch"].refuses(model) is None:
+        fastest = "torch"
+    engine = make_engine(fastest, model)
     oracle = reference.ReferenceEngine(model)
     for index, row in enumerate(rows):
         session = engine.session()

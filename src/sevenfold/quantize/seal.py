@@ -30,7 +30,7 @@ from sevenfold.core.files import read_bytes, remove_partials
 from sevenfold.core.hashing import Json
 from sevenfold.core.run_files import ARTIFACT, METRICS, TOKENIZER, TRACE, WEIGHTS
 from sevenfold.engine.session import GOLDEN_STEPS, TOKENS, greedy_run, prompt_ids
-from sevenfold.engine.weights import IntegerModel, load_weights
+from sevenfold.engine.weights import IntegerModel, load_weights, with_kv_bits
 from sevenfold.quantize.stage import read_records
 from sevenfold.recipe.schema import ExpertStacks
 from sevenfold.release.statements import PROVENANCE, provenance, remove_outdated, write_statement
@@ -124,12 +124,14 @@ def training_tensors(job: Job) -> list[Tensor]:
 def golden_runs(job: Job, tokenizer: Tokenizer, weights: IntegerModel) -> list[Golden]:
     """Return the golden prompts of the recipe with their results on the reference.
 
-    They are assigned to the expert stacks in turn, so that a replay runs each stack.
+    They are assigned to the expert stacks in turn, so that a replay runs each stack. A model with a
+    choice of cached codes has each prompt with each of them, the default first.
 
     Raises:
         StorageError: a prompt leaves no room for a step.
     """
     recipe, golden = job.recipe, []
+    hybrid = weights.shape.hybrid
     stacks = recipe.model.moe.experts if isinstance(recipe.model.moe, ExpertStacks) else ("",)
     for number, prompt in enumerate(recipe.seal.golden_prompts):
         domain = stacks[number % len(stacks)]
@@ -141,17 +143,19 @@ def golden_runs(job: Job, tokenizer: Tokenizer, weights: IntegerModel) -> list[G
                 where="seal.golden_prompts",
                 remedy="shorten it",
             )
-        done = greedy_run(weights, ids, n_steps)
-        golden.append(
-            Golden(
-                prompt=prompt,
-                ids=ids,
-                n_steps=n_steps,
-                tokens=done.tokens,
-                logits_sha256=done.logits_sha256,
-                domain=domain,
+        for bits in hybrid.kv_bits if hybrid else (0,):
+            done = greedy_run(with_kv_bits(weights, bits or None), ids, n_steps)
+            golden.append(
+                Golden(
+                    prompt=prompt,
+                    ids=ids,
+                    n_steps=n_steps,
+                    tokens=done.tokens,
+                    logits_sha256=done.logits_sha256,
+                    domain=domain,
+                    kv_bits=bits,
+                )
             )
-        )
     return golden
 
 

@@ -18,17 +18,15 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from safetensors.torch import load as load_tensors
 
-from sevenfold.core.errors import RecipeError, StorageError
+from sevenfold.core.errors import StorageError
 from sevenfold.core.files import read_bytes, read_json, write_bytes, write_json
 from sevenfold.core.hashing import Json
-from sevenfold.core.numbers.tables import LAW_VERSION
 from sevenfold.core.run_files import GRAPH, QUALITY, RECORDS, SCALES, WEIGHTS
 from sevenfold.engine.weights import IntegerModel, load_weights
 from sevenfold.model.transformer import Block, Transformer
 from sevenfold.quantize.convert import IntTensor, convert
 from sevenfold.quantize.evaluate import integer_score
 from sevenfold.quantize.gate import limits_of, pass_gate
-from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job, StageResult
 from sevenfold.train.data.dataset import held_out, load_tokenizer, open_data
 from sevenfold.train.evaluation.evaluate import Score, float_score
@@ -38,25 +36,6 @@ from sevenfold.train.stage import token_lengths
 
 STAGE = "quantize"
 CALIBRATION_BATCHES = 4
-
-
-def check_supported(recipe: Recipe) -> None:
-    """Refuse a recipe that needs what the integer law does not define, before any work is done.
-
-    Raises RecipeError.
-    """
-    spec = recipe.model
-    undefined = [
-        (spec.attention != "causal", "model.attention hybrid"),
-        (spec.rope_scaling.kind == "yarn", "model.rope_scaling.kind yarn"),
-    ]
-    missing = [name for is_asked, name in undefined if is_asked]
-    if missing:
-        raise RecipeError(
-            f"version {LAW_VERSION} of the integer law does not define: {', '.join(missing)}",
-            where=recipe.name,
-            remedy="stop after training with `s7 make --until train` or `s7 train`",
-        )
 
 
 @torch.no_grad()
@@ -123,8 +102,7 @@ def _compare(job: Job, model: Transformer, integer: IntegerModel) -> tuple[Score
 
 
 def check_job(job: Job) -> None:
-    """Refuse, before any stage runs, a job whose recipe `check_supported` refuses."""
-    check_supported(job.recipe)
+    """Refuse nothing: the integer law defines every model of a recipe."""
 
 
 def fingerprint(job: Job) -> str:  # noqa: ARG001 - the protocol of a stage
@@ -142,13 +120,15 @@ def run(job: Job) -> StageResult:
     """
     directory, spec = job.directory(STAGE), job.recipe.quantize
     model = build_model(job)
-    # The engine reads a window as one document, so the float model does the same here.
-    model.document_start = None
+    # Causal attention of the law reads a window as one document, so the float model does the same
+    # here. Hybrid attention begins anew at the id that begins a document.
+    if job.recipe.model.attention == "causal":
+        model.document_start = None
     model.load_state_dict(load_tensors(read_bytes(job.directory("train") / WEIGHTS)))
     largest = largest_residual(model, job)
     router = None if model.expert_of_token is None else [int(e) for e in model.expert_of_token]
     state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    records, graph = convert(state, job.recipe.model, largest, router)
+    records, graph = convert(state, job.recipe.model, largest, router, model.document_start)
 
     integer = load_weights({r.name: r for r in records}, graph, str(directory))
     exact, score, agreement = _compare(job, model, integer)

@@ -59,7 +59,7 @@ class HybridAttentionSpec(Section):
     streaming_links: Literal["ring"]
     rope_scaling: Scaling
     gqa: Positive  # query heads that share one key/value head
-    kv_quant_bits: Literal[4, 8]
+    kv_quant_bits: Literal[4, 6, 8]
 
 
 class TokenRouted(Section):

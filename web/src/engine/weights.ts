@@ -117,7 +117,10 @@ class Loader {
     const law = member(this.#graph, "arithmetic");
     const isOurs = isObject(law) && law.size === 2 && equalsInteger(law.get("version"), 1);
     if (!isOurs || law.get("tables") !== TABLES_DIGEST)
-      fail("EDGE graph", "its arithmetic is not version 1 of the law");
+      fail(
+        "EDGE graph",
+        "its arithmetic is not version 1 of the law, the one that this page computes; run the file with s7",
+      );
   }
 
   #number(owner: Json | undefined, key: string, least: number, most: number): number {

@@ -22,6 +22,8 @@ INT32_MIN = -(2**31)
 # -128 is excluded, because its magnitude is not an i8 and it overflows pairwise i16 kernels.
 CODE_MAX = 127
 MAX_SHIFT = 62
+# Bits of a cached code: the largest magnitude, and 127 divided by it as (m, e).
+KV_CODES = {8: (127, 32768, 15), 6: (31, 33561, 13), 4: (7, 37157, 11)}
 
 _EXP2: Ints
 _SIGMOID: Ints
@@ -118,12 +120,21 @@ def quantize(v: Ints) -> tuple[Ints, Scale]:
         (codes, scale): v ~ codes * scale / 127, scale without the last axis. The 1/127 is folded
         into whatever multiplies next, when the model is quantised.
     """
+    return quantize_kv(v, 8)
+
+
+def quantize_kv(v: Ints, bits: int) -> tuple[Ints, Scale]:
+    """Return QUANT for codes of 8, 6 or 4 bits. The scale has the unit of `quantize`: v ~ codes *
+    scale / 127 for each width.
+    """
+    limit, m, e = KV_CODES[bits]
     peak = np.maximum(np.max(np.abs(v), axis=-1), 1)
     zeros = 32 - bit_length(peak)
-    m = (peak << zeros) >> 16
-    reciprocal = (np.int64(CODE_MAX) << 24) // m
+    mantissa = (peak << zeros) >> 16
+    reciprocal = (np.int64(limit) << 24) // mantissa
     codes = mulsh(v << (zeros - 1)[..., None], reciprocal[..., None], 39)
-    return codes, Scale(m, zeros - 16)
+    scale = Scale(mantissa, zeros - 16)
+    return codes, scale if bits == 8 else multiply_scales(scale, Scale(np.array(m), np.array(e)))
 
 
 def rsqrt(v: Ints) -> Scale:

@@ -92,7 +92,8 @@ def float_scorer(decoder: EvaluationDecoder, run: Path) -> TokenScorer | None:
     model = build_model(Job(recipe=recipe, out=run))
     if model.expert_of_token is not None:
         return None
-    model.document_start = None
+    if recipe.model.attention == "causal":
+        model.document_start = None
     model.load_state_dict(load(read_bytes(run / "train" / WEIGHTS)))
     model.eval()
 
