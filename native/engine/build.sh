@@ -31,8 +31,8 @@ compile() {
     $cxx -std=c++20 -O3 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti -fno-asynchronous-unwind-tables -Wall -Wextra -Werror \
         -I "$here" "$@" -c "$here/$name.cpp" -o "$work/$name.o"
 }
-# Only the functions of s7.h are visible outside of the library.
-for name in neon model dispatch cache team forward api freestanding; do
+# s7.h makes its own functions visible; nothing else leaves the library.
+for name in neon model dispatch pages cache state team forward hybrid api freestanding; do
     compile "$name" "$@" & pids="$pids $!"
 done
 # The scalar path is the oracle, so its speed does not matter.

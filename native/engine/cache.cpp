@@ -116,6 +116,25 @@ void s7_session::settle() {
     least_length = most(least_length, length - s7::kTakenBack);
 }
 
+bool s7_session::adopt(i64 total, i64 begin) {
+    const s7_hybrid &h = model->hybrid;
+    const i64 n = total - begin, n_ring = n / h.stride;
+    const auto page = [](i64 row) { return most(row, i64{0}) / kPage; };
+    window.begin_at(page(most(begin, total - h.window)));
+    strides.begin_at(page(most(begin, total - 2 * i64{h.stride})));
+    ring.begin_at(page(n_ring - h.ring));
+    constexpr i64 all = i64{1} << 40;
+    if (!window.reserve(-1, pages_of(total), all) || !strides.reserve(-1, pages_of(total), all) ||
+        !ring.reserve(-1, pages_of(n_ring), all))
+        return false;
+    window.extend(pages_of(total));
+    strides.extend(pages_of(total));
+    ring.extend(pages_of(n_ring));
+    length = least_length = total;
+    documents[(total - 1) % (2 * s7::kTakenBack)] = {begin, 0};
+    return true;
+}
+
 i64 s7::keys_of_hybrid(const s7_model &model, i64 n) {
     const s7_hybrid &h = model.hybrid;
     const auto pages = [](i64 rows) { return (rows + s7::kQueries) / kPage + 2; };

@@ -129,6 +129,8 @@ struct s7_session {
     Document read(i64 position, i32 id);
     i64 n_summaries(i64 n) const;  // of a sequence, after n positions
     i64 n_summaries(i64 n, Document at) const;
+    // Pages for a saved state of `total` positions; false without memory.
+    [[nodiscard]] bool adopt(i64 total, i64 begin);
     void advance(i64 first, Document at_first, i64 end, Document at_last);
     void settle();
 

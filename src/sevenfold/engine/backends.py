@@ -76,7 +76,6 @@ BACKENDS = {
     native.NAME: Backend(
         make=lambda model, n: native.NativeEngine(model, n_threads=n),
         unavailable=lambda: native.unavailable(),
-        refuses=_refuses_hybrid,
     ),
     "torch": Backend(
         make=_torch_engine, unavailable=_torch_unavailable, refuses=_refuses_hybrid, by_name_only=True

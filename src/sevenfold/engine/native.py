@@ -33,7 +33,7 @@ LIBRARY = Path(__file__).resolve().parent / "_native" / "libs7.so"
 ISAS = {"scalar": 0, "avx2": 1, "avxvnni": 5, "avx512": 2, "neon": 3, "wasm": 4}
 ISA_VARIABLE, THREADS_VARIABLE = "S7_ISA", "S7_THREADS"
 MAX_THREADS = 64
-_OK, _NO_MEMORY = 0, 4
+_OK, _SHAPE, _RANGE, _NO_MEMORY = 0, 2, 3, 4
 
 
 class KeyValues(NamedTuple):
@@ -162,14 +162,15 @@ class NativeEngine:
             "stack_d_ffn": _width(model.stacks[0][0]) if model.stacks else 0,
         }
         values = widths | {name: getattr(shape, name) for name in abi.SHAPE_FIELDS if name not in widths}
-        handle = c_void_p()
-        status = self._library.s7_model_create(
-            byref(abi.NativeShape(**values)),
-            byref(abi.tables()),
-            byref(arrays.weights(model)),
-            ISAS[self.isa],
-            byref(handle),
-        )
+        handle, sizes, library = c_void_p(), byref(abi.NativeShape(**values)), self._library
+        tables, packed = byref(abi.tables()), byref(arrays.weights(model))
+        hybrid = abi.hybrid_view(shape)
+        if hybrid is None:
+            status = library.s7_model_create(sizes, tables, packed, ISAS[self.isa], byref(handle))
+        else:
+            status = library.s7_hybrid_model_create(
+                sizes, byref(hybrid), tables, packed, arrays.summaries(model), ISAS[self.isa], byref(handle)
+            )
         _check(self._library, status, f"take this model on {self.isa}")
         self.handle = handle
         with self.team():
@@ -212,6 +213,20 @@ class NativeEngine:
         """Return an empty KV cache. Raises StorageError when there is no memory for it."""
         handle = c_void_p()
         _check(self._library, self._library.s7_session_create(self.handle, byref(handle)), "open a session")
+        return NativeSession(self, handle)
+
+    def load_session(self, state: bytes) -> NativeSession:
+        """Return a session with the state that `NativeSession.save` gave.
+
+        Raises:
+            GateError: bytes that are no state of this model.
+            StorageError: there is no memory.
+        """
+        handle, held = c_void_p(), np.frombuffer(state, np.uint8)
+        status = self._library.s7_session_load(self.handle, held.ctypes.data, held.size, byref(handle))
+        if status in (_SHAPE, _RANGE):
+            raise GateError("the bytes are no state of this model", remedy="read the prompt again")
+        _check(self._library, status, "load a session")
         return NativeSession(self, handle)
 
     def forward_batch(
@@ -429,6 +444,32 @@ class NativeSession:
             _check(self._library, status, "run these ids")
         return tokens[: n_made.value], rows[: n_made.value]
 
+    @property
+    def least_length(self) -> int:
+        """Return the least length but 0 to which the session can be taken back: 0 for causal
+        attention, the last 64 positions under hybrid attention.
+        """
+        with self.lock:
+            return int(self._library.s7_session_least(self.handle))
+
+    def save(self) -> bytes:
+        """Return the state of a session of hybrid attention in the form of native/engine/s7.h.
+
+        Raises GateError for causal attention, an empty or a closed session.
+        """
+        n_bytes = c_int64()
+        with self.lock:
+            if self.engine.model.shape.hybrid is None or not self.held():
+                raise GateError("only a session of hybrid attention that has read a token has a state")
+            status = self._library.s7_session_save(self.handle, None, 0, byref(n_bytes))
+            _check(self._library, status, "save a session")
+            state = np.empty(n_bytes.value, np.uint8)
+            status = self._library.s7_session_save(
+                self.handle, state.ctypes.data, state.size, byref(n_bytes)
+            )
+        _check(self._library, status, "save a session")
+        return state.tobytes()
+
     def fork(self, length: int | None = None) -> NativeSession:
         """Return a second sequence with the first `length` positions (all, if None).
 
@@ -460,6 +501,13 @@ class NativeSession:
             return held
         if not 0 <= length <= held:
             raise GateError(f"position {length} of a session of {held}", remedy=f"use 0 to {held}")
+        least = int(self._library.s7_session_least(self.handle))
+        if 0 < length < least:
+            raise GateError(
+                f"position {length} of a session of {held} is gone: hybrid attention keeps a state of"
+                " constant size",
+                remedy=f"use 0, or {least} to {held}",
+            )
         return length
 
     def key_values(self, layer: int) -> tuple[KeyValues, KeyValues]:

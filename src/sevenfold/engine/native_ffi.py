@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sevenfold.core.numbers import fixed
 from sevenfold.core.numbers.fixed import StoredInts
 from sevenfold.engine.ops import Norm, QuantizedLinear
-from sevenfold.engine.weights import FeedForwardWeights, IntegerModel, Layer
+from sevenfold.engine.weights import FeedForwardWeights, IntegerModel, Layer, ModelShape
 
 ABI = 3
 SHAPE_FIELDS = [
@@ -88,6 +88,12 @@ class WeightsView(Structure):
     ]  # fmt: skip
 
 
+class HybridView(Structure):
+    """s7_hybrid of native/engine/s7.h."""
+
+    _fields_ = [(name, c_int32) for name in ("window", "stride", "ring", "document_start", "kv_bits")]
+
+
 class NativeRun(Structure):
     """s7_run of native/engine/s7.h."""
 
@@ -106,6 +112,16 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         c_int32,
         [POINTER(NativeShape), POINTER(Tables), POINTER(WeightsView), c_int32, POINTER(c_void_p)],
     ),
+    "s7_hybrid_model_create": (
+        c_int32,
+        [
+            POINTER(NativeShape), POINTER(HybridView), POINTER(Tables), POINTER(WeightsView),
+            POINTER(LinearView), c_int32, POINTER(c_void_p),
+        ],
+    ),  # fmt: skip
+    "s7_session_least": (c_int32, [c_void_p]),
+    "s7_session_save": (c_int32, [c_void_p, c_void_p, c_int64, POINTER(c_int64)]),
+    "s7_session_load": (c_int32, [c_void_p, c_void_p, c_int64, POINTER(c_void_p)]),
     "s7_model_free": (None, [c_void_p]),
     "s7_model_bytes": (c_int64, [c_void_p]),
     "s7_team_create": (c_int32, [c_void_p, c_int32, POINTER(c_void_p)]),
@@ -182,6 +198,23 @@ class Arrays:
             self.pointer(model.router_V, np.uint8), layers, stacks, self.norm(model.final_norm),
             self.linear(model.head),
         )  # fmt: skip
+
+    def summaries(self, model: IntegerModel) -> Any:
+        """Return the projections of summary scores of every layer, those of stacks last."""
+        layers = [*model.layers, *(layer for stack in model.stacks for layer in stack)]
+        views = [self.linear(layer.summary) for layer in layers if layer.summary is not None]
+        found = (LinearView * len(views))(*views)
+        self.kept.append(found)
+        return found
+
+
+def hybrid_view(shape: ModelShape) -> HybridView | None:
+    """Return the sizes of hybrid attention; None for a causal model."""
+    h = shape.hybrid
+    if h is None:
+        return None
+    start = -1 if h.document_start is None else h.document_start
+    return HybridView(h.window, h.stride, h.ring, start, shape.kv_bits)
 
 
 def tables() -> Tables:
