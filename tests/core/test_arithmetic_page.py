@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sevenfold.core.numbers import fixed, tables
-from sevenfold.engine import hybrid, ops, weights
+from sevenfold.engine import ops, weights
+from sevenfold.engine.states import hybrid
 
 PAGE = (Path(__file__).resolve().parents[2] / "specs" / "arithmetic.md").read_text(encoding="utf-8")
 

@@ -64,7 +64,7 @@ def test_every_instruction_set_of_the_processor_is_tested() -> None:
 
 def test_python_and_the_library_agree_on_the_widest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(native.ISA_VARIABLE, raising=False)
-    assert native.ISAS[native.choose_isa()] == native._library().s7_isa_widest()
+    assert native.ISAS[native.choose_isa()] == native.open_library().s7_isa_widest()
 
 
 @pytest.mark.parametrize("isa", HERE)

@@ -5,13 +5,15 @@ set, wherever a prompt is cut.
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tiny_models import EXTREMES, HYBRID_SHAPES, ids, tiny
 
 from sevenfold.core.errors import GateError
-from sevenfold.engine import hybrid, native, reference
+from sevenfold.engine import native, reference
+from sevenfold.engine.states import hybrid, native_state
 from sevenfold.engine.weights import IntegerModel, with_kv_bits
 
 pytestmark = pytest.mark.skipif(native.unavailable() is not None, reason="no native engine")
@@ -52,7 +54,7 @@ def test_logits_and_state_equal_the_reference(shape: str, isa: str) -> None:
         session = engine.session()
         parts = [part for part in np.split(tokens, cuts) if part.size]
         assert np.array_equal(np.concatenate([session.forward(part) for part in parts]), expected)
-        assert session.save() == saved(weights, cache)
+        assert native_state.save(session) == saved(weights, cache)
 
 
 @pytest.mark.parametrize("isa", SETS)
@@ -78,7 +80,7 @@ def test_long_prompts_pass_pages_windows_and_rings(isa: str, bits: int) -> None:
     first = stepped.forward(tokens[:300])
     rest = [stepped.forward(tokens[i : i + 1]) for i in range(300, 390)]
     assert np.array_equal(np.concatenate([first, *rest]), expected)
-    assert whole.save() == stepped.save() == saved(weights, cache)
+    assert native_state.save(whole) == native_state.save(stepped) == saved(weights, cache)
 
 
 def test_a_batch_of_sessions_of_different_lengths() -> None:
@@ -131,11 +133,11 @@ def test_a_saved_state_goes_on_as_if_never_saved() -> None:
     engine = native.NativeEngine(weights, n_threads=2)
     session = engine.session()
     session.forward(tokens[:250])
-    state = session.save()
-    other = engine.load_session(state)
-    assert other.save() == state
+    state = native_state.save(session)
+    other = native_state.load(engine, state)
+    assert native_state.save(other) == state
     assert np.array_equal(other.forward(tokens[250:]), session.forward(tokens[250:]))
-    assert other.save() == session.save()
+    assert native_state.save(other) == native_state.save(session)
 
 
 def test_bytes_that_are_no_state_are_refused() -> None:
@@ -143,10 +145,34 @@ def test_bytes_that_are_no_state_are_refused() -> None:
     engine = native.NativeEngine(weights, n_threads=1)
     session = engine.session()
     with pytest.raises(GateError):
-        session.save()
+        native_state.save(session)
     session.forward(ids(20))
-    state = session.save()
+    state = native_state.save(session)
     wrong = [b"", state[:-1], state + b"\0", b"\xff" * len(state), state[:24] + b"\x80" + state[25:]]
     for data in wrong:
         with pytest.raises(GateError, match="no state"):
-            engine.load_session(data)
+            native_state.load(engine, data)
+
+
+def test_a_state_on_disk_is_bound_to_root_law_and_width(tmp_path: Path) -> None:
+    weights = tiny("hybrid_4", ring=3).load()
+    engine, path, tokens = native.NativeEngine(weights, n_threads=1), tmp_path / "state", ids(60)
+    session = engine.session()
+    session.forward(tokens[:40])
+    native_state.write_state(path, session, "ab" * 32)
+    held = native_state.read_state(path, engine, "ab" * 32)
+    assert np.array_equal(held.forward(tokens[40:]), session.forward(tokens[40:]))
+    with pytest.raises(GateError, match="is of the model abab"):
+        native_state.read_state(path, engine, "cd" * 32)
+    wide = native.NativeEngine(with_kv_bits(weights, 8), n_threads=1)
+    with pytest.raises(GateError, match="codes of 4 bits"):
+        native_state.read_state(path, wide, "ab" * 32)
+    data = path.read_bytes()
+    for at in (9, 41, 60, len(data) - 1):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        with pytest.raises(GateError, match="was changed"):
+            native_state.read_state(path, engine, "ab" * 32)
+    for cut in (0, 30, len(data) - 1):
+        path.write_bytes(data[:cut])
+        with pytest.raises(GateError):
+            native_state.read_state(path, engine, "ab" * 32)

@@ -25,7 +25,7 @@ from sevenfold.core.errors import GateError, SevenfoldError, StorageError, Usage
 from sevenfold.core.numbers.fixed import Ints, as_ints
 from sevenfold.engine import native_ffi as abi
 from sevenfold.engine.reference import check_ids
-from sevenfold.engine.weights import IntegerModel, Layer
+from sevenfold.engine.weights import IntegerModel
 
 NAME = "native"
 LIBRARY = Path(__file__).resolve().parent / "_native" / "libs7.so"
@@ -33,7 +33,7 @@ LIBRARY = Path(__file__).resolve().parent / "_native" / "libs7.so"
 ISAS = {"scalar": 0, "avx2": 1, "avxvnni": 5, "avx512": 2, "neon": 3, "wasm": 4}
 ISA_VARIABLE, THREADS_VARIABLE = "S7_ISA", "S7_THREADS"
 MAX_THREADS = 64
-_OK, _SHAPE, _RANGE, _NO_MEMORY = 0, 2, 3, 4
+_OK, _NO_MEMORY = 0, 4
 
 
 class KeyValues(NamedTuple):
@@ -70,7 +70,7 @@ def unavailable() -> str | None:
     return None
 
 
-def _library() -> ctypes.CDLL:
+def open_library() -> ctypes.CDLL:
     if reason := unavailable():
         raise UsageError(f"the native engine is not available: {reason}", remedy="use --backend reference")
     return _load(LIBRARY)
@@ -78,7 +78,7 @@ def _library() -> ctypes.CDLL:
 
 def instruction_sets() -> list[str]:
     """Return the instruction sets that this machine and this build support, narrowest first."""
-    library = _library()
+    library = open_library()
     return [name for name, number in ISAS.items() if library.s7_isa_supported(number)]
 
 
@@ -94,7 +94,7 @@ def choose_isa() -> str:
     return wanted
 
 
-def _check(library: ctypes.CDLL, status: int, what: str) -> None:
+def check_status(library: ctypes.CDLL, status: int, what: str) -> None:
     """Raise the error of a status that is not success."""
     if status == _OK:
         return
@@ -126,15 +126,10 @@ def peak_rate(isa: str, n_threads: int) -> float:
     """Return how many 8-bit multiply-adds per second this machine does in registers, which is the
     peak of `isa`.
     """
-    library, done, nanoseconds = _library(), c_int64(), c_int64()
+    library, done, nanoseconds = open_library(), c_int64(), c_int64()
     status = library.s7_peak(ISAS[isa], n_threads, byref(done), byref(nanoseconds))
-    _check(library, status, f"measure {isa}")
+    check_status(library, status, f"measure {isa}")
     return done.value / nanoseconds.value * 1e9
-
-
-def _width(layer: Layer) -> int:
-    """Return d_ffn of a layer."""
-    return int(layer.experts[0].gate.row_m_O.size)
 
 
 class NativeEngine:
@@ -154,12 +149,12 @@ class NativeEngine:
         self.model = model
         self.isa = isa or choose_isa()
         self.n_threads = default_threads() if n_threads is None else n_threads
-        self._library, arrays, shape = _library(), abi.Arrays(), model.shape
-        # A team holds threads and scratch memory. Idle teams wait here.
+        self._library, arrays, shape = open_library(), abi.Arrays(), model.shape
+        # A team holds threads and scratch memory. A team that no call uses waits here.
         self._idle: list[c_void_p] = []
         widths = {
-            "d_ffn": _width(model.layers[0]),
-            "stack_d_ffn": _width(model.stacks[0][0]) if model.stacks else 0,
+            "d_ffn": model.layers[0].experts[0].gate.row_m_O.size,
+            "stack_d_ffn": model.stacks[0][0].experts[0].gate.row_m_O.size if model.stacks else 0,
         }
         values = widths | {name: getattr(shape, name) for name in abi.SHAPE_FIELDS if name not in widths}
         handle, sizes, library = c_void_p(), byref(abi.NativeShape(**values)), self._library
@@ -168,10 +163,10 @@ class NativeEngine:
         if hybrid is None:
             status = library.s7_model_create(sizes, tables, packed, ISAS[self.isa], byref(handle))
         else:
-            status = library.s7_hybrid_model_create(
-                sizes, byref(hybrid), tables, packed, arrays.summaries(model), ISAS[self.isa], byref(handle)
-            )
-        _check(self._library, status, f"take this model on {self.isa}")
+            marks, isa_number = arrays.summaries(model), ISAS[self.isa]
+            create = library.s7_hybrid_model_create
+            status = create(sizes, byref(hybrid), tables, packed, marks, isa_number, byref(handle))
+        check_status(self._library, status, f"take this model on {self.isa}")
         self.handle = handle
         with self.team():
             # Threads that cannot be created are reported here, not in the middle of a prompt.
@@ -193,7 +188,7 @@ class NativeEngine:
         except IndexError:
             team = c_void_p()
             status = self._library.s7_team_create(self.handle, self.n_threads, byref(team))
-            _check(self._library, status, f"start {self.n_threads} threads")
+            check_status(self._library, status, f"start {self.n_threads} threads")
         try:
             yield team
         finally:
@@ -212,21 +207,9 @@ class NativeEngine:
     def session(self) -> NativeSession:
         """Return an empty KV cache. Raises StorageError when there is no memory for it."""
         handle = c_void_p()
-        _check(self._library, self._library.s7_session_create(self.handle, byref(handle)), "open a session")
-        return NativeSession(self, handle)
-
-    def load_session(self, state: bytes) -> NativeSession:
-        """Return a session with the state that `NativeSession.save` gave.
-
-        Raises:
-            GateError: bytes that are no state of this model.
-            StorageError: there is no memory.
-        """
-        handle, held = c_void_p(), np.frombuffer(state, np.uint8)
-        status = self._library.s7_session_load(self.handle, held.ctypes.data, held.size, byref(handle))
-        if status in (_SHAPE, _RANGE):
-            raise GateError("the bytes are no state of this model", remedy="read the prompt again")
-        _check(self._library, status, "load a session")
+        check_status(
+            self._library, self._library.s7_session_create(self.handle, byref(handle)), "open a session"
+        )
         return NativeSession(self, handle)
 
     def forward_batch(
@@ -248,7 +231,7 @@ class NativeEngine:
             for _, ids in calls
         ]
         with self._runs(calls, logits) as runs, self.team() as team:
-            _check(self._library, self._library.s7_forward(team, runs, len(runs)), "run these ids")
+            check_status(self._library, self._library.s7_forward(team, runs, len(runs)), "run these ids")
         return [as_ints(rows) for rows in logits]
 
     def greedy_batch(
@@ -278,7 +261,7 @@ class NativeEngine:
                 n_tokens,
                 n_made.ctypes.data,
             )
-            _check(self._library, status, "run these ids")
+            check_status(self._library, status, "run these ids")
         return [row[:n].tolist() for row, n in zip(tokens, n_made, strict=True)]
 
     def decode_batch(
@@ -309,7 +292,7 @@ class NativeEngine:
                 team, runs, most, len(runs), -1 if stop is None else stop, tokens.ctypes.data,
                 tokens.shape[1], n_made.ctypes.data, None if interrupt is None else byref(interrupt),
             )  # fmt: skip
-            _check(self._library, status, "run these ids")
+            check_status(self._library, status, "run these ids")
         return [row[:n].tolist() for row, n in zip(tokens, n_made.tolist(), strict=True)]
 
     @contextmanager
@@ -395,9 +378,7 @@ class NativeSession:
 
     @property
     def n_bytes(self) -> int:
-        """Return the memory of keys and values, in bytes. Pages shared with other sessions are
-        counted.
-        """
+        """Return the bytes of keys and values. Pages shared with other sessions are counted."""
         with self.lock:
             return int(self._library.s7_session_bytes(self.handle))
 
@@ -441,34 +422,18 @@ class NativeSession:
             status = self._library.s7_generate(
                 team, byref(run), ends, len(ends), tokens, n_tokens, byref(n_made)
             )
-            _check(self._library, status, "run these ids")
+            check_status(self._library, status, "run these ids")
         return tokens[: n_made.value], rows[: n_made.value]
 
     @property
     def least_length(self) -> int:
-        """Return the least length but 0 to which the session can be taken back: 0 for causal
-        attention, the last 64 positions under hybrid attention.
-        """
+        """Return the least length but 0 to which it can be taken back (hybrid: 64 positions)."""
         with self.lock:
             return int(self._library.s7_session_least(self.handle))
 
-    def save(self) -> bytes:
-        """Return the state of a session of hybrid attention in the form of native/engine/s7.h.
-
-        Raises GateError for causal attention, an empty or a closed session.
-        """
-        n_bytes = c_int64()
-        with self.lock:
-            if self.engine.model.shape.hybrid is None or not self.held():
-                raise GateError("only a session of hybrid attention that has read a token has a state")
-            status = self._library.s7_session_save(self.handle, None, 0, byref(n_bytes))
-            _check(self._library, status, "save a session")
-            state = np.empty(n_bytes.value, np.uint8)
-            status = self._library.s7_session_save(
-                self.handle, state.ctypes.data, state.size, byref(n_bytes)
-            )
-        _check(self._library, status, "save a session")
-        return state.tobytes()
+    def nearest(self, length: int) -> int:
+        """Return the greatest length up to `length` to which the session can be taken back."""
+        return length if length >= self.least_length else 0
 
     def fork(self, length: int | None = None) -> NativeSession:
         """Return a second sequence with the first `length` positions (all, if None).
@@ -483,7 +448,7 @@ class NativeSession:
         with self.lock:
             length = self._position(length)
             status = self._library.s7_session_fork(self.handle, length, byref(handle))
-        _check(self._library, status, "fork a session")
+        check_status(self._library, status, "fork a session")
         return NativeSession(self.engine, handle)
 
     def truncate(self, length: int) -> None:
@@ -493,7 +458,7 @@ class NativeSession:
         """
         with self.lock:
             status = self._library.s7_session_truncate(self.handle, self._position(length))
-        _check(self._library, status, "truncate a session")
+        check_status(self._library, status, "truncate a session")
 
     def _position(self, length: int | None) -> int:
         held = self.held()
@@ -504,8 +469,7 @@ class NativeSession:
         least = int(self._library.s7_session_least(self.handle))
         if 0 < length < least:
             raise GateError(
-                f"position {length} of a session of {held} is gone: hybrid attention keeps a state of"
-                " constant size",
+                f"position {length} of a session of {held} is gone (hybrid attention)",
                 remedy=f"use 0, or {least} to {held}",
             )
         return length
@@ -529,6 +493,6 @@ class NativeSession:
                     e.ctypes.data,
                     m.size,
                 )
-                _check(self._library, status, f"show layer {layer}")
+                check_status(self._library, status, f"show layer {layer}")
                 held.append(KeyValues(as_ints(codes), as_ints(m), as_ints(e)))
         return held[0], held[1]

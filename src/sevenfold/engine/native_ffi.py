@@ -115,10 +115,15 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "s7_hybrid_model_create": (
         c_int32,
         [
-            POINTER(NativeShape), POINTER(HybridView), POINTER(Tables), POINTER(WeightsView),
-            POINTER(LinearView), c_int32, POINTER(c_void_p),
+            POINTER(NativeShape),
+            POINTER(HybridView),
+            POINTER(Tables),
+            POINTER(WeightsView),
+            POINTER(LinearView),
+            c_int32,
+            POINTER(c_void_p),
         ],
-    ),  # fmt: skip
+    ),
     "s7_session_least": (c_int32, [c_void_p]),
     "s7_session_save": (c_int32, [c_void_p, c_void_p, c_int64, POINTER(c_int64)]),
     "s7_session_load": (c_int32, [c_void_p, c_void_p, c_int64, POINTER(c_void_p)]),

@@ -13,7 +13,8 @@ import numpy as np
 
 from sevenfold.core.errors import GateError
 from sevenfold.core.numbers.fixed import Ints, Scale, as_ints, multiply_scales, quantize
-from sevenfold.engine import hybrid, ops
+from sevenfold.engine import ops
+from sevenfold.engine.states import hybrid
 from sevenfold.engine.weights import HybridShape, IntegerModel, Layer, ModelShape
 
 NAME = "reference"

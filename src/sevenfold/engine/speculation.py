@@ -99,6 +99,7 @@ class DraftSession:
         known = min(len(self._ids), len(ids) - 1)
         if self._ids[:known] != list(ids[:known]):
             known = next(i for i in range(known) if self._ids[i] != ids[i])
+        known = self._session.nearest(known)
         self._session.truncate(known)
         tokens = list(self._taken(ids[known:], n, law, len(ids), sample))
         self._ids = [*ids, *tokens[:-1]]

@@ -429,6 +429,7 @@ class _Prefix:
         n = next((i for i, (a, b) in enumerate(zip(ids, self._ids, strict=False)) if a != b), None)
         n = min(len(ids), len(self._ids)) if n is None else n
         if n < len(self._ids):
+            n = self._session.nearest(n)
             self._session.truncate(n)
             self._ids = self._ids[:n]
         if rest := ids[n:]:

@@ -60,7 +60,7 @@ class PrefixCache:
                 continue
             differs = np.flatnonzero(entry.ids[:n] != wanted[:n])
             common = int(differs[0]) if differs.size else n
-            if common > length:
+            if common > length and entry.session.nearest(common) == common:
                 best, length = key, common
         if best < 0:
             return None

@@ -1,0 +1,1 @@
+"""States of constant size: hybrid attention of the reference, and states on disk."""
