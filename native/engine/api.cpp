@@ -127,17 +127,15 @@ void run_rows(s7_team &team, const s7_run *runs, i64 n_left, i64 expert) {
             const i64 wanted = t - (i64{from.n_ids} - from.n_logits);
             i32 *logits =
                 wanted < 0 ? nullptr : from.logits + wanted * team.model->shape.vocab_size;
-            const s7_session::Document at = from.session->read(from.session->length + t, from.ids[t]);
-            team.line.get()[r] = {from.session,
-                                  logits,
-                                  from.session->length + t,
-                                  from.ids[t],
-                                  at.begin,
-                                  at.ring_base};
+            const s7_session::Document at =
+                from.session->read(from.session->length + t, from.ids[t]);
+            team.line.get()[r] = {from.session, logits,   from.session->length + t,
+                                  from.ids[t],  at.begin, at.ring_base};
             if (++t == from.n_ids) t = 0, ++run;
         }
         if (team.model->hybrid.window > 0) {
-            for (i64 r = 0; r < n; ++r) {  // pages of these rows, in place of those that no row reads
+            for (i64 r = 0; r < n;
+                 ++r) {  // pages of these rows, in place of those that no row reads
                 const Row &row = team.line.get()[r];
                 if (r + 1 < n && team.line.get()[r + 1].session == row.session) continue;
                 const Row &first = first_of(team, r);

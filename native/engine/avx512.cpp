@@ -379,8 +379,8 @@ i64 peak() {
     return i64{rounds} * chains * 64;
 }
 
-constexpr s7::Kernels kTable = {kActXor, linear,     units_row, rms_norm_row, quantize_row,
-                                rotate,  swiglu_row, shift_row, argmax_row,   scores,
+constexpr s7::Kernels kTable = {kActXor, linear,     units_row,    rms_norm_row, quantize_row,
+                                rotate,  swiglu_row, shift_row,    argmax_row,   scores,
                                 weights, values,     span_weights, peak};
 
 }  // namespace

@@ -20,8 +20,8 @@ constexpr i64 kQueries = 12;  // query rows that go over the keys together
 // Positions that a session of hybrid attention can be taken back by.
 constexpr i64 kTakenBack = 64;
 
-// What a head's block holds of a page of strides, in bytes: plain keys and values, row by row, their
-// scales, and the two scores.
+// What a head's block holds of a page of strides, in bytes: plain keys and values, row by row,
+// their scales, and the two scores.
 struct StrideLayout {
     i64 dims, k, v, a, b, k_m, v_m, k_e, v_e, n_bytes;
 
@@ -49,8 +49,8 @@ class PageList {
     // A list of `n_pages` at most, of `n_bytes` each.
     [[nodiscard]] bool make(i64 n_pages, i64 n_bytes);
 
-    // Room for pages up to `end`, of which `n_live` at most are held at once, and page `written` for
-    // this list alone; false without memory (what is held stays valid).
+    // Room for pages up to `end`, of which `n_live` at most are held at once, and page `written`
+    // for this list alone; false without memory (what is held stays valid).
     [[nodiscard]] bool reserve(i64 written, i64 end, i64 n_live);
     // Pages up to `end`, of those that were reserved.
     void extend(i64 end);
@@ -82,7 +82,8 @@ i64 keys_of_hybrid(const s7_model &model, i64 n);
 }  // namespace s7
 
 struct s7_session {
-    struct Document {  // of a position: where its document begins, and the number of its first summary
+    struct Document {  // of a position: where its document begins, and the number of its first
+                       // summary
         i64 begin, ring_base;
     };
 

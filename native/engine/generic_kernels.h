@@ -183,9 +183,9 @@ template <Dot dot> i64 peak() {
 }
 
 template <Dot dot> constexpr s7::Kernels table_of() {
-    return {0,         linear<dot>, units_row,   rms_norm_row, quantize_row, rotate_row, swiglu_row,
-            shift_row, argmax_row,  scores<dot>, weights_row,  values<dot>,  span_weights,
-            peak<dot>};
+    return {0,           linear<dot>, units_row,    rms_norm_row, quantize_row,
+            rotate_row,  swiglu_row,  shift_row,    argmax_row,   scores<dot>,
+            weights_row, values<dot>, span_weights, peak<dot>};
 }
 
 }  // namespace

@@ -108,7 +108,8 @@ i32 weigh(const Covered &rows, const u32 *steps, i32 *p, u32 &total) {
     return low;
 }
 
-// SUMMARY: codes as acts with `flip`, and their scale. `p` has room for the rows, `sums` for a head.
+// SUMMARY: codes as acts with `flip`, and their scale. `p` has room for the rows, `sums` for a
+// head.
 Pair summary_of(const Covered &rows, const s7_model &model, i32 *p, i32 *sums, u8 *acts) {
     const i64 dims = model.shape.head_dim;
     const u8 flip = model.kernels->act_xor;
@@ -257,8 +258,8 @@ void Worker::attend_hybrid(const s7::Layer &layer, i64 index, s7::Tile tile, i64
     kernels.scores(keys, lift, own.query.get(), acts_stride, own.queries, n, own.scores.get(),
                    own.score_stride);
     if (n_far > 0) {
-        kernels.scores(far, lift, own.plain.get(), acts_stride, plain, n,
-                       own.scores.get() + far_at, own.score_stride);
+        kernels.scores(far, lift, own.plain.get(), acts_stride, plain, n, own.scores.get() + far_at,
+                       own.score_stride);
     }
     for (i64 r = 0; r < n; ++r) {
         kernels.span_weights(keys, own.queries[r], own.scores.get() + r * own.score_stride,

@@ -111,8 +111,8 @@ struct Kernels {
     // o [n, o_stride] = sum over positions of P times V, from the limbs of n rows.
     void (*values)(const Head &head, const u8 *limbs, i64 stride, i64 n, i64 n_keys, i32 *o,
                    i64 o_stride);
-    // `weights` of the keys in the two spans of a query, over a list of pages up to `end`; all other
-    // keys get 0.
+    // `weights` of the keys in the two spans of a query, over a list of pages up to `end`; all
+    // other keys get 0.
     void (*span_weights)(const Head &head, Query &query, i32 *scores, const u32 *exp2_steps,
                          u8 *limbs, i64 stride, i64 end);
     // 2^12 rounds of multiply-adds in registers; gives how many it did.

@@ -169,7 +169,8 @@ s7_status load_layer(const s7_layer &from, const s7_linear *summary, i64 d_ffn, 
     if (const s7_status bad = pack_linear(from.v, d_kv, d, model, to.v)) return bad;
     if (const s7_status bad = pack_linear(from.o, d, d_q, model, to.o)) return bad;
     if (summary != nullptr) {
-        if (const s7_status bad = pack_linear(*summary, 2 * i64{s.n_kv_heads}, d, model, to.summary))
+        if (const s7_status bad =
+                pack_linear(*summary, 2 * i64{s.n_kv_heads}, d, model, to.summary))
             return bad;
     }
     to.experts = new (std::nothrow) s7::FeedForward[static_cast<size_t>(model.experts_in_layer())];
@@ -233,9 +234,8 @@ s7_status load_model(const s7_shape &s, const s7_weights &from, const s7_linear 
     for (i64 i = 0; i < to.n_layers(); ++i) {
         const bool trunk = i < s.n_layers;
         const s7_layer &layer = trunk ? from.layers[i] : from.stacks[i - s.n_layers];
-        if (const s7_status bad =
-                load_layer(layer, summaries == nullptr ? nullptr : summaries + i,
-                           trunk ? s.d_ffn : s.stack_d_ffn, to, to.layers[i]))
+        if (const s7_status bad = load_layer(layer, summaries == nullptr ? nullptr : summaries + i,
+                                             trunk ? s.d_ffn : s.stack_d_ffn, to, to.layers[i]))
             return bad;
     }
     return pack_linear(from.head, s.vocab_size, s.d_model, to, to.head);

@@ -33,9 +33,8 @@ void PageList::release(Page *page) {
 }
 
 bool PageList::reserve(i64 written, i64 end, i64 n_live) {
-    const bool is_shared =
-        first_ <= written && written < end_ &&
-        pages_.get()[written]->n_holders.load(std::memory_order_acquire) > 1;
+    const bool is_shared = first_ <= written && written < end_ &&
+                           pages_.get()[written]->n_holders.load(std::memory_order_acquire) > 1;
     const i64 wanted = least(most(end - end_, i64{0}), n_live) + (is_shared ? 1 : 0);
     while (n_waiting_ < wanted) {
         auto *page = new (std::nothrow) Page;

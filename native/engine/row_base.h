@@ -37,9 +37,7 @@ struct Quantizer {
     u32 m, reciprocal;
 
     explicit Quantizer(u32 peak, u32 largest_code = 127)
-        : zeros(32 - bits(peak)),
-          m((peak << zeros) >> 16),
-          reciprocal((largest_code << 24) / m) {}
+        : zeros(32 - bits(peak)), m((peak << zeros) >> 16), reciprocal((largest_code << 24) / m) {}
     u8 act(i32 v) const {
         const i32 wide = static_cast<i32>(static_cast<u32>(v) << (zeros - 1));
         return static_cast<u8>(static_cast<u8>(mulsh_narrow(wide, reciprocal, 39)) ^ kActXor);

@@ -50,7 +50,8 @@ void span_weights(const s7::Head &head, s7::Query &query, i32 *scores, const u32
         for (i64 j = first; j < last; ++j)
             step[j - first] = steps[exp2_index(static_cast<u32>(scores[j]))];
         for (i64 j = first; j < last; ++j) {
-            scores[j] = static_cast<i32>(exp2_negative(static_cast<u32>(scores[j]), step[j - first]));
+            scores[j] =
+                static_cast<i32>(exp2_negative(static_cast<u32>(scores[j]), step[j - first]));
             part += static_cast<u32>(scores[j]);
         }
         sum += part;
@@ -75,7 +76,8 @@ void span_weights(const s7::Head &head, s7::Query &query, i32 *scores, const u32
         for (i64 j = 0; j < s7::kPage; ++j) {
             // Keys outside the spans have a P of 0 and any exponent.
             const u32 s = static_cast<u32>(least(most(15 + v_e[j] - low_e, 0), 31));
-            f[j] = static_cast<i32>((((static_cast<u32>(scores[first + j]) * v_m[j]) >> s) + 1) >> 1);
+            f[j] =
+                static_cast<i32>((((static_cast<u32>(scores[first + j]) * v_m[j]) >> s) + 1) >> 1);
         }
         for (i64 j = 0; j < s7::kPage; j += s7::kPanel)
             store_panel(f + j, limbs, stride, first + j);

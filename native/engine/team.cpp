@@ -111,7 +111,8 @@ bool s7_team::make_scratch() {
         const i64 acts_of = s7::kQueries * s7::round_up(h.head_dim, 64);
         if (!o.row.make(widest) || !o.gate.make(widest) || !o.up.make(widest) ||
             !o.acts.make(widest) || !o.hidden.make(widest) ||
-            !o.routed.make(h.n_experts > 1 ? s7::kRows * widest : 0) || !o.query.make(acts_of) || !o.plain.make(mark_wide > 0 ? acts_of : 0) ||
+            !o.routed.make(h.n_experts > 1 ? s7::kRows * widest : 0) || !o.query.make(acts_of) ||
+            !o.plain.make(mark_wide > 0 ? acts_of : 0) ||
             !o.one.make(s7::round_up(h.head_dim, 64)) || !o.token.make(1) ||
             !o.hidden_token.make(1) || !o.picked.make(n) || !o.o.make(acts_of)) {
             return false;

@@ -75,8 +75,7 @@ struct Worker {
     void embed() const;
     void append(const Layer &layer, i64 index, i64 row, i64 kv) const;
     void append_all(const Layer &layer, i64 index) const;
-    void attend(const Layer &layer, i64 index, Tile tile, i64 kv, i64 head,
-                i64 n_heads) const;
+    void attend(const Layer &layer, i64 index, Tile tile, i64 kv, i64 head, i64 n_heads) const;
     void finish(Tile tile, i64 head, i64 n, i64 stride) const;
     void fetch(i64 index, i64 at) const;
     void join() const;

@@ -102,6 +102,11 @@ class ModelShape:
     # Bits of the cached codes in use: 8, 6 or 4 under hybrid attention.
     kv_bits: int = 8
 
+    @property
+    def law_version(self) -> int:
+        """Return the version of specs/arithmetic.md that computes the model."""
+        return HYBRID_LAW_VERSION if self.hybrid else LAW_VERSION
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeedForwardWeights:

@@ -75,7 +75,12 @@ class Server:
         return [
             self.keep(
                 receipt.make(
-                    running.served.root, job.generation, index, sample.finished, key=self.signing_key
+                    running.served.root,
+                    job.generation,
+                    index,
+                    sample.finished,
+                    arithmetic=running.served.model.weights.shape.law_version,
+                    key=self.signing_key,
                 )
             )
             for job, samples in zip(running.jobs, running.samples, strict=True)

@@ -14,12 +14,12 @@ from typing import Any
 
 from sevenfold.core.hashing import Json, sha256
 from sevenfold.core.merkle import merkle_root
+from sevenfold.core.numbers.tables import LAW_VERSION as LAW_OF_CAUSAL_FILES
 from sevenfold.engine.sampling import LAW_VERSION, DecodingLaw
 from sevenfold.release import dsse
 from sevenfold.serve.batching.request import BANNED, Finished, Generation
 
 PREDICATE_TYPE = "https://in-toto.io/attestation/sevenfold/answer/v1"
-ARITHMETIC_VERSION = 1
 FORMAT = 1
 SUBJECT = "answer"
 KEYS = {"format", "model", "request", "sampling", "output", "trace"}
@@ -42,7 +42,7 @@ def trace_root(ids: Sequence[int], logits_sha256: Sequence[bytes]) -> str:
 
 
 def predicate(
-    root: str, generation: Generation, index: int, finished: Finished, salt: bytes = b""
+    root: str, arithmetic: int, generation: Generation, index: int, finished: Finished, salt: bytes
 ) -> dict[str, Json]:
     """Return the predicate of the receipt of one sample. It contains only strings and whole
     numbers.
@@ -50,7 +50,7 @@ def predicate(
     law = generation.law
     return {
         "format": FORMAT,
-        "model": {"root": root, "arithmetic": ARITHMETIC_VERSION, "sampling": LAW_VERSION},
+        "model": {"root": root, "arithmetic": arithmetic, "sampling": LAW_VERSION},
         "request": {
             "prompt_sha256": ids_digest(generation.ids, salt),
             "is_salted": bool(salt),
@@ -83,12 +83,20 @@ def predicate(
 
 
 def make(
-    root: str, generation: Generation, index: int, finished: Finished, *, key: Any = None, salt: bytes = b""
+    root: str,
+    generation: Generation,
+    index: int,
+    finished: Finished,
+    *,
+    arithmetic: int = LAW_OF_CAUSAL_FILES,
+    key: Any = None,
+    salt: bytes = b"",
 ) -> dict[str, Json]:
-    """Return a receipt with the input of its check: the envelope, the ids, and the hash of each
-    step.
+    """Return a receipt with what its check needs: the envelope, the ids, and the hash of each step.
+
+    `arithmetic` is the version of specs/arithmetic.md that computes the model.
     """
-    said = predicate(root, generation, index, finished, salt)
+    said = predicate(root, arithmetic, generation, index, finished, salt)
     value = dsse.statement(SUBJECT, ids_digest(finished.ids), PREDICATE_TYPE, said)
     return {
         "envelope": dsse.envelope(value, key),

@@ -239,7 +239,7 @@ def verify_answer(data: bytes, model: Model, public: Any = None) -> ReceiptVerdi
         )
         laws = (named["arithmetic"], named["sampling"])
         _need(
-            laws == (form.ARITHMETIC_VERSION, LAW_VERSION),
+            laws == (model.weights.shape.law_version, LAW_VERSION),
             f"other versions of the laws: {laws}",
             UNVERIFIABLE,
         )
