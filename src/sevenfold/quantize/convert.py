@@ -114,6 +114,17 @@ class Converter:
         self._rows(name, [math.ldexp(float(r), exponent - lift) for r in real])
         self.exponents[name] = exponent
 
+    def layer_weight(self, name: str, value: Floats) -> None:
+        """Add a norm or a projection of a layer, or the last norm."""
+        if value.ndim == 1:
+            self.norm(name, value)
+            return
+        # The output of attention carries the 1/127 of V besides that of its own quantisation.
+        folds = 2 if name.endswith("o_proj.weight") else 1
+        # Scores of summaries are weighted by powers of two.
+        factor = LOG2_E if name.endswith("summary_proj.weight") else 1.0
+        self.linear(name, value, folds, factor)
+
     def norm(self, name: str, gain: Floats) -> None:
         """Add norm gains times sqrt(d_model), as i16 with one exponent."""
         real = gain * math.sqrt(self.spec.d_model)
@@ -185,16 +196,8 @@ def convert(
     converter.embedding(weights[EMBEDDING], exponent)
     converter.linear(HEAD, weights.get(HEAD, weights[EMBEDDING]))
     for name, value in weights.items():
-        if name in (EMBEDDING, HEAD):
-            continue
-        if value.ndim == 1:
-            converter.norm(name, value)
-        else:
-            # The output of attention carries the 1/127 of V besides that of its own quantisation.
-            folds = 2 if name.endswith("o_proj.weight") else 1
-            # Scores of summaries are weighted by powers of two.
-            factor = LOG2_E if name.endswith("summary_proj.weight") else 1.0
-            converter.linear(name, value, folds, factor)
+        if name not in (EMBEDDING, HEAD):
+            converter.layer_weight(name, value)
     converter.add(ROPE, _rope_table(spec))
     n_experts = len(spec.moe.experts) if spec.moe else 1
     stacks = spec.moe if isinstance(spec.moe, ExpertStacks) else None
