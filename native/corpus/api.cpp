@@ -17,7 +17,7 @@ struct Handle {
 Handle &of(void *reader) { return *static_cast<Handle *>(reader); }
 }  // namespace
 
-int32_t s7_corpus_abi() { return 3; }
+int32_t s7_corpus_abi() { return 4; }
 
 void *s7_reader_new(const void *language, int32_t with_tables) {
     const auto &grammar = *static_cast<const Language *>(language);

@@ -1,14 +1,22 @@
 // Many short strings looked for in one pass, ASCII letters of either case: three bytes at a time
-// through a small table of how the strings start. Oracles: `in` of Python, and `re` over the
+// through a small table of how the strings start. Where the processor has SSSE3, tables of nibbles
+// tell first at which of 16 places a string may start. Oracles: `in` of Python, and `re` over the
 // alternation of all (native.py).
 #include <algorithm>
 #include <array>
 #include <cstring>
 #include <new>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "s7corpus.h"
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <tmmintrin.h>
+
+#include "../engine/processor.h"
+#define S7_NIBBLES 1
+#endif
 
 namespace {
 
@@ -30,6 +38,66 @@ struct Needle {
     }
 };
 
+#ifdef S7_NIBBLES
+// Groups of strings as bits: which of them may have a byte with this low or high half at each of
+// their first four places. Two tables of eight groups let fewer places through than one.
+class Nibbles {
+  public:
+    static constexpr uint64_t N_PLACES = 16, N_GROUPS = 16;
+    // Bytes of a string, and of a text for 16 places.
+    static constexpr uint64_t N_KNOWN = 4, N_READ = N_PLACES + N_KNOWN - 1;
+
+    // A string of a group, given by its bytes in lower case.
+    void add(std::string_view bytes, uint64_t group) {
+        const auto bit = static_cast<uint8_t>(1 << group % 8);
+        for (uint64_t k = 0; k < N_KNOWN; ++k) {
+            Table &table = tables_[group / 8][k];
+            for (uint32_t code = 0; code < 256; ++code) {
+                const char is = lowered(static_cast<uint8_t>(code));
+                if (k < bytes.size() && is != bytes[k]) continue;
+                table.low[code & 15] |= bit;
+                table.high[code >> 4] |= bit;
+            }
+        }
+    }
+
+    // Bit i: a string may start at text[i]. Reads N_READ bytes.
+    [[gnu::target("ssse3")]] uint32_t likely(const uint8_t *text) const {
+        const __m128i half = _mm_set1_epi8(15), none = _mm_setzero_si128();
+        __m128i some = _mm_set1_epi8(-1), others = some;
+        for (uint64_t k = 0; k < N_KNOWN; ++k) {
+            const __m128i bytes = load(text + k);
+            const __m128i low = _mm_and_si128(bytes, half),
+                          high = _mm_and_si128(_mm_srli_epi16(bytes, 4), half);
+            some = _mm_and_si128(some, tables_[0][k].groups(low, high));
+            others = _mm_and_si128(others, tables_[1][k].groups(low, high));
+        }
+        const __m128i any = _mm_or_si128(some, others);
+        return static_cast<uint32_t>(_mm_movemask_epi8(_mm_cmpeq_epi8(any, none))) ^ 0xffff;
+    }
+
+    static bool are_there() {
+        static const bool are = Processor::has(Processor().base_c, 1U << 9);
+        return are;
+    }
+
+  private:
+    [[gnu::target("ssse3")]] static __m128i load(const uint8_t *bytes) {
+        return _mm_loadu_si128(reinterpret_cast<const __m128i *>(bytes));
+    }
+
+    struct Table {
+        uint8_t low[16], high[16];
+
+        [[gnu::target("ssse3")]] __m128i groups(__m128i lows, __m128i highs) const {
+            return _mm_and_si128(_mm_shuffle_epi8(load(low), lows),
+                                 _mm_shuffle_epi8(load(high), highs));
+        }
+    };
+    Table tables_[N_GROUPS / 8][N_KNOWN] = {};
+};
+#endif
+
 class Needles {
   public:
     Needles(const uint8_t *bytes, const uint32_t *lengths, uint32_t n) {
@@ -39,12 +107,29 @@ class Needles {
                 {std::string(reinterpret_cast<const char *>(bytes), lengths[i]), first});
             first = static_cast<uint16_t>(i + 1);
         }
+#ifdef S7_NIBBLES
+        group();
+#endif
     }
 
     // Calls `take(number, place)` for each needle that stands in the text, in ascending order of
     // places; it gives where to go on.
     template <typename Take> void each(const uint8_t *text, uint64_t n_bytes, Take take) const {
-        for (uint64_t i = 0; i + N_START <= n_bytes;) {
+        uint64_t i = 0;
+#ifdef S7_NIBBLES
+        if (Nibbles::are_there()) {
+            for (uint64_t block = 0; block + Nibbles::N_READ <= n_bytes;
+                 block += Nibbles::N_PLACES) {
+                for (uint32_t likely = nibbles_.likely(text + block); likely;
+                     likely &= likely - 1) {
+                    const uint64_t at = block + static_cast<uint64_t>(__builtin_ctz(likely));
+                    if (at >= i) i = std::max(i, at_place(text, n_bytes, at, take));
+                }
+                i = std::max(i, block + Nibbles::N_PLACES);
+            }
+        }
+#endif
+        while (i + N_START <= n_bytes) {
             // Mostly nothing starts here nor at the next three.
             if (i + 8 <= n_bytes) {
                 uint64_t word;
@@ -57,20 +142,39 @@ class Needles {
                     continue;
                 }
             }
-            uint64_t next = i + 1;
-            for (uint32_t number = first_[place(start_of(text + i))]; number;
-                 number = needles_[number - 1].next) {
-                const Needle &needle = needles_[number - 1];
-                if (needle.bytes.size() <= n_bytes - i && needle.is_at(text + i))
-                    next = take(number - 1, i);
-            }
-            i = next;
+            i = at_place(text, n_bytes, i, take);
         }
     }
 
     uint64_t length(uint32_t number) const { return needles_[number].bytes.size(); }
 
   private:
+    // Takes what stands at a place; gives where to go on.
+    template <typename Take>
+    uint64_t at_place(const uint8_t *text, uint64_t n_bytes, uint64_t i, Take take) const {
+        uint64_t next = i + 1;
+        for (uint32_t number = first_[place(start_of(text + i))]; number;
+             number = needles_[number - 1].next) {
+            const Needle &needle = needles_[number - 1];
+            if (needle.bytes.size() <= n_bytes - i && needle.is_at(text + i))
+                next = take(number - 1, i);
+        }
+        return next;
+    }
+
+#ifdef S7_NIBBLES
+    // Strings that start alike are in one group.
+    void group() {
+        std::vector<std::string_view> all;
+        for (const Needle &needle : needles_) all.push_back(needle.bytes);
+        std::sort(all.begin(), all.end());
+        for (size_t i = 0; i < all.size(); ++i)
+            nibbles_.add(all[i], i * Nibbles::N_GROUPS / all.size());
+    }
+
+    Nibbles nibbles_;
+#endif
+
     static uint32_t start_of(const uint8_t *bytes) {
         return bytes[0] | bytes[1] << 8 | bytes[2] << 16;
     }
@@ -115,6 +219,17 @@ uint64_t s7_needles_windows(const void *needles, const uint8_t *text, uint64_t n
         if (!n || first > windows[2 * n - 1]) windows[2 * n++] = first;
         windows[2 * n - 1] = last;
         return end;
+    });
+    return n;
+}
+
+uint64_t s7_needles_places(const void *needles, const uint8_t *text, uint64_t n_bytes,
+                           uint64_t room, uint64_t *places) {
+    uint64_t n = 0;
+    of(needles).each(text, n_bytes, [&](uint32_t number, uint64_t i) {
+        if (n < room) places[2 * n] = number, places[2 * n + 1] = i;
+        ++n;
+        return i + 1;
     });
     return n;
 }

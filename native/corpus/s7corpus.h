@@ -48,6 +48,14 @@ S7_API void s7_runs(const uint64_t *words, uint64_t n_words, uint64_t length, ui
 // `out` has room for all.
 S7_API uint64_t s7_likely_runs(const uint64_t *words, uint64_t n_words, uint64_t length,
                                const uint8_t *tables, uint32_t bits, uint64_t *out);
+// How many of the hashes are different.
+S7_API int64_t s7_n_different(const uint64_t *hashes, uint64_t n);
+// Which of the hashes asked for are in a set, and the first place of each there: ascending. The set
+// is in ascending order, and `marks` has a bit (the lowest first) for the highest `bits` bits of
+// each of its hashes. Returns how many; `found` and `places` have room for all.
+S7_API uint64_t s7_find_sorted(const uint64_t *set, uint64_t n_set, const uint8_t *marks,
+                               uint32_t bits, const uint64_t *asked, uint64_t n_asked,
+                               int64_t *found, int64_t *places);
 typedef struct {
     uint64_t n_letters;     // ASCII letters, and all bytes above 0x7f
     uint64_t n_digits;      // decimal
@@ -81,10 +89,17 @@ S7_API void s7_needles_in(const void *needles, const uint8_t *text, uint64_t n_b
 // behind the text. Room for n_bytes / reach + 2 pairs; returns how many.
 S7_API uint64_t s7_needles_windows(const void *needles, const uint8_t *text, uint64_t n_bytes,
                                    uint64_t reach, uint64_t *windows);
+// Where each string stands, also within others, as pairs of its number and the place, by ascending
+// places; no more than `room` pairs are written. Returns how many there are.
+S7_API uint64_t s7_needles_places(const void *needles, const uint8_t *text, uint64_t n_bytes,
+                                  uint64_t room, uint64_t *places);
 
 // ASCII text in lower case, without marks of comments, one space for each run of gaps (notices.py);
 // at most n_bytes; returns how many.
 S7_API uint64_t s7_plain_text(const uint8_t *text, uint64_t n_bytes, uint8_t *out);
+// The words of a text (letters, digits and bytes above 0x7f), one space between each two; at most
+// n_bytes; returns how many.
+S7_API uint64_t s7_plain_words(const uint8_t *text, uint64_t n_bytes, uint8_t *out);
 
 // An automaton: from a state, whose row is rows[state], byte b leads to next[256 * row + b], where
 // features[state] is seen, or none (< 0).

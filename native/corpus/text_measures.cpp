@@ -107,3 +107,18 @@ uint64_t s7_plain_text(const uint8_t *text, uint64_t n_bytes, uint8_t *out) {
     }
     return static_cast<uint64_t>(written - out);
 }
+
+uint64_t s7_plain_words(const uint8_t *text, uint64_t n_bytes, uint8_t *out) {
+    uint8_t *written = out;
+    bool is_inside = false;
+    for (uint64_t i = 0; i < n_bytes; ++i) {
+        const uint8_t code = text[i];
+        const bool is_kept = code >= 128 || (is_word(code) && code != '_');
+        if (is_kept) {
+            if (!is_inside && written != out) *written++ = ' ';
+            *written++ = code;
+        }
+        is_inside = is_kept;
+    }
+    return static_cast<uint64_t>(written - out);
+}

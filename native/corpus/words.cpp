@@ -1,6 +1,9 @@
 // Words and runs of words. The definitions are those of sevenfold.corpus.text.ngrams,
 // whose NumPy is the oracle.
+#include <algorithm>
 #include <array>
+#include <new>
+#include <vector>
 
 #include "s7corpus.h"
 
@@ -82,11 +85,59 @@ uint64_t s7_likely_runs(const uint64_t *words, uint64_t n_words, uint64_t length
     const auto is_marked = [](const uint8_t *table, uint64_t place) {
         return table[place >> 3] >> (place & 7) & 1;
     };
-    uint64_t n = 0;
-    each_run(words, n_words, length, [&](uint64_t hash) {
+    // The tables are larger than the caches, so their places are asked for some hashes ahead.
+    constexpr uint64_t N_AHEAD = 16;
+    uint64_t ahead[N_AHEAD], n = 0, n_run = 0;
+    const auto take = [&](uint64_t hash) {
         if (is_marked(tables, hash >> (64 - bits)) &&
             is_marked(second, hash << bits >> (64 - bits)))
             out[n++] = hash;
+    };
+    each_run(words, n_words, length, [&](uint64_t hash) {
+        __builtin_prefetch(tables + (hash >> (64 - bits) >> 3));
+        uint64_t &kept = ahead[n_run % N_AHEAD];
+        if (n_run++ >= N_AHEAD) take(kept);
+        kept = hash;
     });
+    for (uint64_t i = n_run < N_AHEAD ? 0 : n_run - N_AHEAD; i < n_run; ++i)
+        take(ahead[i % N_AHEAD]);
+    return n;
+}
+
+int64_t s7_n_different(const uint64_t *hashes, uint64_t n) {
+    uint64_t size = 64;
+    while (size < 2 * n) size *= 2;
+    try {
+        std::vector<uint64_t> table(size);
+        int64_t n_different = 0;
+        bool has_zero = false;
+        for (uint64_t i = 0; i < n; ++i) {
+            // Zero stands for a free place.
+            if (!hashes[i]) {
+                n_different += !has_zero, has_zero = true;
+                continue;
+            }
+            uint64_t at = hashes[i] & (size - 1);
+            while (table[at] && table[at] != hashes[i]) at = (at + 1) & (size - 1);
+            n_different += !table[at];
+            table[at] = hashes[i];
+        }
+        return n_different;
+    } catch (const std::bad_alloc &) {
+        return S7_NO_MEMORY;
+    }
+}
+
+uint64_t s7_find_sorted(const uint64_t *set, uint64_t n_set, const uint8_t *marks, uint32_t bits,
+                        const uint64_t *asked, uint64_t n_asked, int64_t *found, int64_t *places) {
+    uint64_t n = 0;
+    for (uint64_t i = 0; i < n_asked; ++i) {
+        const uint64_t mark = asked[i] >> (64 - bits);
+        if (!(marks[mark >> 3] >> (mark & 7) & 1)) continue;
+        const uint64_t *place = std::lower_bound(set, set + n_set, asked[i]);
+        if (place == set + n_set || *place != asked[i]) continue;
+        found[n] = static_cast<int64_t>(i), places[n] = place - set;
+        ++n;
+    }
     return n;
 }

@@ -159,7 +159,7 @@ def test_the_gnu_family_and_tags_have_their_words(data: Any) -> None:
         assert any(word.decode() in text for word in notices._GNU_WORDS)
     tag = data.draw(st.from_regex(tags._SPDX))
     assert any(word in tag.lower() for word in tags.TAG_WORDS)
-    pattern, literals = data.draw(st.sampled_from(tags._FIELDS))
+    pattern, literals, _ = data.draw(st.sampled_from(tags._FIELDS))
     field = data.draw(st.from_regex(pattern))
     assert any(literal in field.lower() for literal in literals)
 

@@ -186,7 +186,7 @@ def test_a_changed_document_or_rule_makes_its_part_anew(tmp_path: Path, make_job
         assert not shards.is_made(changed)
 
 
-@pytest.mark.parametrize("suffix", [".texts", ".index", ".bands", ".parquet", ".json"])
+@pytest.mark.parametrize("suffix", [".texts", ".index", ".bands", ".rows", ".json"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "remove"])
 def test_a_part_that_was_damaged_between_runs_is_made_again(
     suffix: str, damage: str, tmp_path: Path, make_job: MakeJob

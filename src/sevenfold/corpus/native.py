@@ -25,7 +25,7 @@ from sevenfold.core.errors import SevenfoldError
 from sevenfold.core.process.library import open_library
 
 LIBRARY = Path(__file__).parent / "_native" / "libs7corpus.so"
-ABI = 3
+ABI = 4
 _NO_MEMORY = -1
 
 
@@ -74,6 +74,13 @@ _CALLS: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
     "s7_needles_in": (None, (c_void_p, c_char_p, c_uint64, c_void_p)),
     "s7_visits": (c_int64, (c_void_p, c_char_p, c_uint64, c_void_p, c_void_p)),
     "s7_plain_text": (c_uint64, (c_char_p, c_uint64, c_void_p)),
+    "s7_plain_words": (c_uint64, (c_char_p, c_uint64, c_void_p)),
+    "s7_needles_places": (c_uint64, (c_void_p, c_char_p, c_uint64, c_uint64, c_void_p)),
+    "s7_n_different": (c_int64, (c_void_p, c_uint64)),
+    "s7_find_sorted": (
+        c_uint64,
+        (c_void_p, c_uint64, c_char_p, c_uint32, c_void_p, c_uint64, c_void_p, c_void_p),
+    ),
     "s7_needles_windows": (c_uint64, (c_void_p, c_char_p, c_uint64, c_uint64, c_void_p)),
 }
 
@@ -118,7 +125,7 @@ class SyntaxReader:
         tree-sitter has to decide.
         """
         if text is not self._text and self._handle:
-            self._is_clean = bool(_checked(self._library.s7_read(self._handle, text, len(text))))
+            self._is_clean = bool(checked(self._library.s7_read(self._handle, text, len(text))))
             self._text = text
         return self._is_clean
 
@@ -139,7 +146,7 @@ class SyntaxReader:
         `hashed`.
         """
         found = self._library.s7_write_function(self._handle, i)
-        return _checked(found.n), ctypes.string_at(found.bytes, found.n_bytes)
+        return checked(found.n), ctypes.string_at(found.bytes, found.n_bytes)
 
     def as_functions(self, parts: bytes, min_parts: int) -> list[bytes]:
         """Return the variants of a function with at least `min_parts` parts: without an unused
@@ -149,14 +156,15 @@ class SyntaxReader:
 
 
 def _pieces(found: _Parts) -> list[bytes]:
-    n = _checked(found.n)
+    n = checked(found.n)
     if not n:
         return []
     starts, data = [0, *found.ends[:n]], ctypes.string_at(found.bytes, found.n_bytes)
     return [data[start:end] for start, end in pairwise(starts)]
 
 
-def _checked(n: int) -> int:
+def checked(n: int) -> int:
+    """Return a number of the library. Raises SevenfoldError: it says that there is no memory."""
     if n == _NO_MEMORY:
         raise SevenfoldError(
             "no memory for the tree of a document", where="corpus.steps", remedy="use fewer workers"
@@ -194,7 +202,7 @@ def distinct_lines(text: bytes) -> int:
     fast = library()
     if fast is None:
         return sum(map(len, set(text.split(b"\n"))))
-    return _checked(fast.s7_distinct_lines(text, len(text)))
+    return checked(fast.s7_distinct_lines(text, len(text)))
 
 
 class Automaton:
@@ -223,7 +231,7 @@ class Automaton:
         their counts.
         """
         features, counts = np.empty(len(text), np.int64), np.empty(len(text), np.uint32)
-        n = _checked(fast.s7_visits(self._struct, text, len(text), features.ctypes.data, counts.ctypes.data))
+        n = checked(fast.s7_visits(self._struct, text, len(text), features.ctypes.data, counts.ctypes.data))
         return features[:n], counts[:n]
 
 
@@ -237,6 +245,17 @@ def plain_text(text: str) -> str | None:
     out = np.empty(len(text), np.uint8)
     n = fast.s7_plain_text(text.encode(), len(text), out.ctypes.data)
     return out[:n].tobytes().decode()
+
+
+def plain_words(text: bytes) -> bytes | None:
+    """Return the words of a text with one space between each two; None where the library is not
+    built.
+    """
+    fast = library()
+    if fast is None:
+        return None
+    out = np.empty(len(text), np.uint8)
+    return out[: fast.s7_plain_words(text, len(text), out.ctypes.data)].tobytes()
 
 
 class PatternSearch:
@@ -274,6 +293,25 @@ class PatternSearch:
         found = (c_uint64 * (len(self._needles) // 64 + 1))()
         fast.s7_needles_in(self._handle, text, len(text), found)
         return int.from_bytes(found, "little")
+
+    def places(self, text: bytes) -> list[tuple[int, int]]:
+        """Return (number of the string, place) of each occurrence of each string, also within
+        another.
+        """
+        fast = library()
+        if fast is None:
+            return [
+                (number, match.start())
+                for number, needle in enumerate(self._needles)
+                for match in re.finditer(b"(?=" + re.escape(needle) + b")", text.lower())
+            ]
+        room = 64
+        while True:
+            found = np.empty((room, 2), np.uint64)
+            n = fast.s7_needles_places(self._handle, text, len(text), room, found.ctypes.data)
+            if n <= room:
+                return [(number, place) for number, place in found[:n].tolist()]
+            room = n
 
     def windows(self, text: bytes, reach: int) -> list[tuple[int, int]]:
         """Return (start, end) around each occurrence, `reach` bytes before and after, in order.

@@ -10,7 +10,7 @@ between two runs is made again.
     .texts    for each kept document: its path, then its text
     .index    NumPy array of INDEX: the positions of those, and their ids
     .bands    NumPy u64[B, D]: keys for near duplicates, when the recipe asks for them
-    .parquet  ledger rows of all documents of the shard; duplicates and splits are not known yet
+    .rows     JSON: ledger rows of all documents; duplicates and splits are not known yet
     .json     key, names that the index refers to, findings, hashes
 
 Memory: the documents of one shard, and one batch of shingles.
@@ -29,13 +29,12 @@ from typing import Any
 
 import numpy as np
 
-from sevenfold.core.documents import write_rows
 from sevenfold.core.errors import storage
 from sevenfold.core.files import atomic_writer, read_bytes, write_bytes, write_json
 from sevenfold.core.hashing import Json, canonical_json, digest, sha256, sha256_file
 from sevenfold.corpus import minhash
 from sevenfold.corpus.document import SourceDocument
-from sevenfold.corpus.ledger import LEDGER_COLUMNS, LedgerRow, Reason
+from sevenfold.corpus.ledger import LedgerRow, Reason
 from sevenfold.corpus.licences import Judgement
 from sevenfold.corpus.steps.table import apply, switched_on, tool_versions
 from sevenfold.corpus.steps.working_document import StepFinding, StepSettings, WorkingDocument
@@ -49,7 +48,8 @@ PART_DOCUMENTS = 4096
 _SHINGLE_BATCH = 1 << 20
 # Bytes of texts that are joined before they are written.
 _TEXTS_AT_A_TIME = 64
-FORMAT = 1
+# Version 2: rows are JSON.
+FORMAT = 2
 
 INDEX = np.dtype(
     [
@@ -62,7 +62,7 @@ INDEX = np.dtype(
         ("n_bytes", "<i8"),
         # Number of bytes by which the text is shorter than the source document.
         ("n_redacted", "<i8"),
-        # Row in .parquet.
+        # Row in .rows.
         ("row", "<i4"),
         # Position in `sources` of .json.
         ("source", "<i4"),
@@ -287,16 +287,23 @@ class _Part:
             for first in range(0, len(self._texts), _TEXTS_AT_A_TIME):
                 file.write(b"".join(self._texts[first : first + _TEXTS_AT_A_TIME]))
         _write_array(stem.with_suffix(".index"), np.array(self._index, INDEX))
-        write_rows(stem.with_suffix(".parquet"), LEDGER_COLUMNS, self._rows)
+        rows = json.dumps(self._rows, ensure_ascii=False, separators=(",", ":"))
+        write_bytes(stem.with_suffix(".rows"), rows.encode("utf-8", "surrogatepass"))
         findings: list[Json] = [[n, f.step, f.kind, f.detail, f.n] for n, f in self._findings]
         names = {kind: list(codes) for kind, codes in self._names.items()}
         files = {
             suffix: sha256_file(stem.with_suffix(suffix))
-            for suffix in (".texts", ".index", ".bands", ".parquet")
+            for suffix in (".texts", ".index", ".bands", ".rows")
             if stem.with_suffix(suffix).is_file()
         }
         value = {"key": key, "findings": findings, "files": files, **names}
         write_json(stem.with_suffix(".json"), value | {"sha256": _seal(value)})
+
+
+def read_shard_rows(stem: Path) -> list[LedgerRow]:
+    """Return the ledger rows of a shard. Raises StorageError."""
+    rows = json.loads(read_bytes(stem.with_suffix(".rows")).decode("utf-8", "surrogatepass"))
+    return [LedgerRow._make(row) for row in rows]
 
 
 def ledger_row(text: WorkingDocument, judgement: Judgement, reason: Reason | None) -> LedgerRow:

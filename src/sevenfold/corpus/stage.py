@@ -242,8 +242,8 @@ class _Settled:
         """Yield the rows of the ledger in the order of the shards."""
         for number in range(self.n_shards):
             kept = dict(self.store.shard(number))
-            path = shards.shard_stem(self.work, number).with_suffix(".parquet")
-            for place, row in enumerate(ledger_rows(path)):
+            stem = shards.shard_stem(self.work, number)
+            for place, row in enumerate(shards.read_shard_rows(stem)):
                 document = kept.get(place)
                 if document is None:
                     yield row
@@ -262,7 +262,7 @@ class _Settled:
                 noted[place].append(tuple(finding))
             for place, document in self.store.shard(number):
                 noted[place] += [(r.step, r.kind, r.detail, 1) for r in remarks.get(document, ())]
-            for place, row in enumerate(ledger_rows(stem.with_suffix(".parquet"))):
+            for place, row in enumerate(shards.read_shard_rows(stem)):
                 for finding in noted.get(place, ()):
                     yield row.source, row.path, row.sha256, *finding
 

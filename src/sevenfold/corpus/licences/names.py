@@ -52,8 +52,9 @@ def licence_name(path: str) -> str:
     """Return "text" for a file that is a licence by its name, "mention" for one that may state some,
     and "" for others.
     """
-    name = PurePosixPath(path).name
-    if PurePosixPath(name).suffix.lower() in _NO_SUFFIXES:
+    name = path.rpartition("/")[2]
+    before, dot, ending = name.rpartition(".")
+    if before and dot + ending.lower() in _NO_SUFFIXES:
         return ""
     plain = _folded(name)
     if _PROSE.fullmatch(plain):
@@ -67,7 +68,7 @@ def sidecar_of(path: str) -> str | None:
     """Return the file that `g.py.license` applies to, which is `g.py`. Return None for a name without
     another extension.
     """
-    match = _SIDECAR.fullmatch(PurePosixPath(path).name)
+    match = _SIDECAR.fullmatch(path.rpartition("/")[2])
     if match is None or "." not in match["file"].lstrip("."):
         return None
     return str(PurePosixPath(path).parent / match["file"])

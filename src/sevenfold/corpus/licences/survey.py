@@ -124,7 +124,7 @@ class Survey:
     def wants(path: str) -> bool:
         """Return whether the first round needs the bytes of this file."""
         return (
-            is_metadata(PurePosixPath(path).name)
+            is_metadata(path.rpartition("/")[2])
             or bool(_DEBIAN_COPYRIGHT.fullmatch(path))
             or reuse.is_reuse(path)
             or bool(names.licence_name(path))
@@ -376,8 +376,11 @@ class Survey:
         """Return the statements of the folders on the way to a file, without the root."""
         parts: list[tuple[str, str]] = []
         is_inherited = "" in self._folders and self._folders[""].is_workspace()
-        for parent in reversed(PurePosixPath(path).parents):
-            folder = self._folders.get(str(parent)) if str(parent) != "." else None
+        end = path.find("/")
+        while end >= 0:
+            parent = path[:end]
+            end = path.find("/", end + 1)
+            folder = self._folders.get(parent)
             if folder is not None:
                 said = folder.parts(explained=explained, inherited=is_inherited)
                 parts += [(expression, f"{how} in {parent}") for expression, how in said]

@@ -15,7 +15,7 @@ from sevenfold.core.documents import SYNTHETIC
 from sevenfold.corpus.ledger import Reason
 from sevenfold.corpus.native import distinct_lines
 from sevenfold.corpus.steps.working_document import StepSettings, WorkingDocument
-from sevenfold.corpus.text.ngrams import unique
+from sevenfold.corpus.text.ngrams import n_different
 
 # In shorter texts, repeated lines mean nothing.
 MIN_LINES = 10
@@ -56,7 +56,7 @@ def vocabulary(text: WorkingDocument) -> float:
     1 for a short text.
     """
     words = text.words_W[: MIN_WORDS * 5]
-    return len(unique(words)) / MIN_WORDS if len(words) >= MIN_WORDS else 1.0
+    return n_different(words) / MIN_WORDS if len(words) >= MIN_WORDS else 1.0
 
 
 def longest_word(text: WorkingDocument) -> float:

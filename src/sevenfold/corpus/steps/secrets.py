@@ -287,6 +287,11 @@ NAMED = (
         rb"(?i:basic|bearer|ntlm|token|negotiate)[ \t]{1,3}(?P<value>[A-Za-z0-9+/=._~-]{16,8192}+)"),
         _is_credential, needles=(b"authorization",)),
 )  # fmt: skip
+# What a pattern of NAMED starts with.
+NAMED_START = re.compile(
+    rb"(?i:secret|passw|passphrase|token|credential|" + b"|".join(_TWO_WORDS) + rb"|pwd|pass|pw|identified"
+    rb"|authorization)"
+)
 # Looked for near the names of secrets alone.
 ASSIGNED = (
     Pattern("password", re.compile(
@@ -433,15 +438,25 @@ def _names(data: bytes, reach: int) -> list[tuple[int, int]]:
     return _NAMES.windows(data, reach)
 
 
+@lru_cache(maxsize=2)
+def _starts(data: bytes) -> list[int]:
+    """Return the places where a pattern of NAMED may start, for the same reason."""
+    return [
+        place
+        for first, last in _names(data, 1)
+        for place in range(first, last)
+        if NAMED_START.match(data, place)
+    ]
+
+
 def _raw_matches(pattern: Pattern, data: bytes) -> Iterator[re.Match[bytes]]:
     """Yield the matches of `finditer`, tried only at the positions where the pattern can match."""
     if pattern in NAMED:
         behind = 0
-        for first, last in _names(data, 1):
-            for place in range(first, last):
-                if place >= behind and (match := pattern.regex.match(data, place)):
-                    yield match
-                    behind = match.end()
+        for place in _starts(data):
+            if place >= behind and (match := pattern.regex.match(data, place)):
+                yield match
+                behind = match.end()
     elif pattern in ASSIGNED:
         for first, last in _names(data, _REACH):
             yield from pattern.regex.finditer(data, first, last)

@@ -14,6 +14,8 @@ import textwrap
 import unicodedata
 from collections.abc import Iterator
 
+from sevenfold.corpus.native import PatternSearch
+
 # Letters of other alphabets that look like Latin ones (Unicode TR 39, those of Cyrillic and Greek).
 _LOOKALIKES = str.maketrans(
     "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u04bb\u0501\u051b\u051d\u03bf\u03b1\u03c1"
@@ -30,10 +32,12 @@ _FENCE_LENGTHS = range(10, 2, -1)
 # Characters after the fence that opens a block.
 _INFO_LENGTH = 200
 _DOCTEST = re.compile(r"(?:^[ \t]*(?:>>>|\.\.\.)(?: [^\n]*)?\n?)+", re.MULTILINE)
+_FENCES = ("```", "~~~")
+_PROMPTS = (">>> ", "... ")
 # There is one pattern for each prompt, because `re` looks for the fixed bytes with which a pattern
 # begins.
 _DOCTEST_DEFINITIONS = {
-    prompt: re.compile(re.escape(prompt) + " *(?:def|async|class|@)") for prompt in (">>> ", "... ")
+    prompt: re.compile(re.escape(prompt) + " *(?:def|async|class|@)") for prompt in _PROMPTS
 }
 # Marks that may stand in a line before a function. Not only newlines end a line.
 _ENDS = r"\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
@@ -41,6 +45,10 @@ _MARGIN = re.compile(rf"(?:.*[{_ENDS}])?\W*(?:async\W+)?")
 # Characters of a line that are examined.
 _MARGIN_LENGTH = 200
 _QUOTES = ('"""', "'''")
+_STRING_PARTS = PatternSearch((*(mark.encode() for mark in _QUOTES), b"def "))
+_DEF = len(_QUOTES)
+# Of which one stands in a text with a fence, a doctest or a cell.
+_MARKS_OF_PROGRAMS = PatternSearch((*(mark.encode() for mark in (*_FENCES, *_PROMPTS)), b'"cells"'))
 _DEFINITION = re.compile(
     r"(?P<head>def(?<!\w...)[ \t]+\w+["
     r" \t]*\()(?P<parameters>[^()]{0,500}(?:\([^()]{0,200}\)[^()]{0,200}){0,20})\)"
@@ -190,6 +198,26 @@ def long_strings(text: str) -> Iterator[str]:
         place = end + 3
 
 
+def defining_strings(text: str) -> list[str]:
+    """Return those of `long_strings` in which "def " stands."""
+    if not text.isascii():
+        return [piece for piece in long_strings(text) if "def " in piece]
+    found: list[str] = []
+    mark, start, place, has_definition = -1, 0, 0, False
+    for number, at in _STRING_PARTS.places(text.encode()):
+        if number == _DEF:
+            has_definition |= text.startswith("def ", at)
+        elif at >= place and mark < 0:
+            mark, start, has_definition = number, at + 3, False
+            place = start
+        elif at >= place and number == mark:
+            if has_definition and "def " in text[start:at]:
+                found.append(text[start:at])
+            mark, place = -1, at + 3
+    # One that does not end: others may follow its mark.
+    return found if mark < 0 else [piece for piece in long_strings(text) if "def " in piece]
+
+
 def programs(text: str, *, is_program: bool, is_prose: bool = False) -> Iterator[str]:
     """Yield candidates for programs inside a text: cells of a notebook, fenced blocks, doctests,
     long strings.
@@ -201,21 +229,24 @@ def programs(text: str, *, is_program: bool, is_prose: bool = False) -> Iterator
     """
     if is_program and may_define(text):
         yield text
-    if text.lstrip().startswith("{") and '"cells"' in text:
+    has_mark = bool(_MARKS_OF_PROGRAMS.bits(text.encode("utf-8", "replace")))
+    if has_mark and text.lstrip().startswith("{") and '"cells"' in text:
         for cell in _cells(text):
             if may_define(cell):
                 yield cell
             yield from programs(cell, is_program=False, is_prose=True)
         return
-    has_fence = "```" in text or "~~~" in text
-    pieces = list(fences(text)) if has_fence else []
-    pieces += long_strings(text)
-    if any(prompt in text and rule.search(text) for prompt, rule in _DOCTEST_DEFINITIONS.items()):
+    pieces = list(fences(text)) if has_mark and any(fence in text for fence in _FENCES) else []
+    # Where prose is read, a string without a program counts, too.
+    pieces += long_strings(text) if is_prose else defining_strings(text)
+    if has_mark and any(
+        prompt in text and rule.search(text) for prompt, rule in _DOCTEST_DEFINITIONS.items()
+    ):
         pieces += [match[0] for match in _DOCTEST.finditer(text)]
     for piece in pieces:
         if len(piece) >= _MIN_LENGTH and may_define(piece):
-            has_mark = ">" in piece or "..." in piece
-            yield textwrap.dedent(_MARK.sub("", piece) if has_mark else piece)
+            is_marked = ">" in piece or "..." in piece
+            yield textwrap.dedent(_MARK.sub("", piece) if is_marked else piece)
     if is_prose and not pieces and may_define(text):
         yield text
 

@@ -17,7 +17,7 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-from sevenfold.corpus.native import library
+from sevenfold.corpus.native import checked, library
 
 _P, _Q = 0x9E3779B97F4A7C15, 0xD1342543DE82EF95
 # Bytes hashed at a time. Tables of powers have this length.
@@ -165,15 +165,27 @@ class Sorted:
     BITS = 20
 
     def __init__(self, hashes: np.ndarray) -> None:
-        self.hashes = hashes
+        self.hashes = np.ascontiguousarray(hashes, np.uint64)
         self._shift = np.uint64(64 - self.BITS)
         self._marks = np.zeros(1 << self.BITS, bool)
         self._marks[hashes >> self._shift] = True
+        self._bits = np.packbits(self._marks, bitorder="little").tobytes()
 
     def find(self, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (i64[F], i64[F]): which of the given hashes are in the set, ascending, and the
         first position of each.
         """
+        fast = library()
+        if fast is None:
+            return self._find_in_numpy(asked)
+        found, places = np.empty((2, len(asked)), np.int64)
+        n = fast.s7_find_sorted(
+            self.hashes.ctypes.data, len(self.hashes), self._bits, self.BITS,
+            asked.ctypes.data, len(asked), found.ctypes.data, places.ctypes.data,
+        )  # fmt: skip
+        return found[:n], places[:n]
+
+    def _find_in_numpy(self, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         likely = np.flatnonzero(self._marks[asked >> self._shift])
         values = asked[likely]
         places = np.searchsorted(self.hashes, values)
@@ -228,6 +240,14 @@ def unique(hashes: np.ndarray) -> np.ndarray:
     first = np.ones(len(ordered), bool)
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
     return ordered[first]
+
+
+def n_different(hashes: np.ndarray) -> int:
+    """Return how many of the hashes (u64, contiguous) are different."""
+    fast = library()
+    if fast is None:
+        return len(unique(hashes))
+    return checked(fast.s7_n_different(hashes.ctypes.data, len(hashes)))
 
 
 def shingle_set(data: bytes, n: int) -> np.ndarray:

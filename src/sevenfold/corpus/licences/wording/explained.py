@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sevenfold.corpus import native
 from sevenfold.corpus.text.ngrams import Sorted, ngram_hashes, word_hashes
 
 DATA = Path(__file__).with_name("explained.npz")
@@ -48,8 +49,15 @@ def known() -> _Known:
 
 
 def plain_words(normalised: str) -> bytes:
-    """Return the words of normalised text in UTF-8, separated by one space."""
-    return b" ".join(normalised.lower().encode("utf-8", "replace").translate(_SEPARATORS).split())
+    """Return the words of normalised text with one space between each two, UTF-8."""
+    text = normalised.lower().encode("utf-8", "replace")
+    words = native.plain_words(text)
+    return plain_words_in_python(text) if words is None else words
+
+
+def plain_words_in_python(text: bytes) -> bytes:
+    """Return the words of a text in lower case, where the library is not built."""
+    return b" ".join(text.translate(_SEPARATORS).split())
 
 
 class Explained:

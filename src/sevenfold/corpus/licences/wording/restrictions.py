@@ -60,8 +60,12 @@ def _in_words(data: bytes, is_stated: bool) -> str:
     if not windows:
         return ""
     text = "\n\n".join(data[start:end].decode("utf-8", "replace") for start, end in windows)
-    explained = Explained(plain_words(normalise(text)))
-    for phrase in _TABLE.find(explained.words, lambda _: False):
+    words = plain_words(normalise(text))
+    phrases = _TABLE.find(words, lambda _: False)
+    if not phrases:
+        return ""
+    explained = Explained(words)
+    for phrase in phrases:
         first, last = explained.word_at(phrase.start), explained.word_at(phrase.end - 1)
         if is_stated and phrase.level == SOFT:
             continue

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 import tomllib
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ TABLE = Path(__file__).with_name("phrases.toml")
 _LEVELS = STERN, HARD, SOFT, NEAR = "stern", "hard", "soft", "near"
 # Bytes on both sides of a literal in which its phrase is searched.
 _REACH = 160
-# Number of literals that are searched in one pass.
-_A_SET = 60
+# The bit of a pattern that needs no word, and of every text.
+_ANY = 1 << 4096
 
 _PHRASES = tomllib.loads(TABLE.read_text())
 # Words that refer the reader to the licence file of the package, and so add nothing.
@@ -54,36 +54,28 @@ class Phrase:
 
 @dataclass(frozen=True, eq=False)
 class PhraseTable:
-    """Phrases by their literals. `patterns` holds the (level, pattern) pairs of each literal."""
+    """Phrases by their literals. `patterns`: (level, mask of `needs`, pattern) of each literal; a
+    pattern is tried only in a text with one of the needs that its mask has.
+    """
 
-    patterns: Mapping[bytes, tuple[tuple[str, re.Pattern[bytes]], ...]]
-    literals: tuple[bytes, ...]
-    # Sets of literals that are searched together.
-    sets: tuple[PatternSearch, ...]
+    patterns: Mapping[bytes, tuple[tuple[str, int, re.Pattern[bytes]], ...]]
+    literals: PatternSearch
+    needs: PatternSearch
 
     @staticmethod
     def of(rows: Iterable[Mapping[str, Any]]) -> PhraseTable:
-        """Build the table from rows with `level`, `literals` and `patterns`."""
-        found: dict[bytes, list[tuple[str, re.Pattern[bytes]]]] = {}
+        """Return the table of rows with `level`, `literals`, `patterns`, and `needs` or none."""
+        rows = list(rows)
+        needs = PatternSearch(dict.fromkeys(word.encode() for row in rows for word in row.get("needs", ())))
+        found: dict[bytes, list[tuple[str, int, re.Pattern[bytes]]]] = {}
         for row in rows:
             pattern = re.compile("|".join(row["patterns"]).encode())
+            mask = needs.mask(word.encode() for word in row.get("needs", ())) or _ANY
             for literal in row["literals"]:
-                found.setdefault(literal.encode(), []).append((row["level"], pattern))
-        literals = tuple(found)
-        sets = tuple(PatternSearch(literals[i : i + _A_SET]) for i in range(0, len(literals), _A_SET))
-        return PhraseTable({literal: tuple(rows) for literal, rows in found.items()}, literals, sets)
-
-    def _places(self, words: bytes) -> Iterator[tuple[int, bytes]]:
-        """Yield (place, literal) of every literal in a text."""
-        for number, needles in enumerate(self.sets):
-            bits = needles.bits(words)
-            while bits:
-                literal = self.literals[_A_SET * number + (bits & -bits).bit_length() - 1]
-                bits &= bits - 1
-                place = words.find(literal)
-                while place >= 0:
-                    yield place, literal
-                    place = words.find(literal, place + len(literal))
+                found.setdefault(literal.encode(), []).append((row["level"], mask, pattern))
+        return PhraseTable(
+            {literal: tuple(rows) for literal, rows in found.items()}, PatternSearch(found), needs
+        )
 
     def find(self, words: bytes, is_explained: Callable[[int], bool]) -> list[Phrase]:
         """Return the phrases about rights in a text, in their order.
@@ -94,12 +86,15 @@ class PhraseTable:
                 are searched there.
         """
         found: dict[tuple[int, int], str] = {}
-        for place, literal in self._places(words):
-            patterns = self.patterns[literal]
-            if is_explained(place):
-                patterns = tuple(pattern for pattern in patterns if pattern[0] == STERN)
-                if not patterns:
-                    continue
+        places = self.literals.places(words)
+        had = self.needs.bits(words) | _ANY if places else 0
+        for number, place in places:
+            literal = self.literals.all[number]
+            patterns = [(level, pattern) for level, mask, pattern in self.patterns[literal] if mask & had]
+            if patterns and is_explained(place):
+                patterns = [row for row in patterns if row[0] == STERN]
+            if not patterns:
+                continue
             low, high = max(0, place - _REACH), place + len(literal) + _REACH
             low = words.rfind(b" ", 0, low) + 1
             for level, pattern in patterns:

@@ -7,6 +7,7 @@ A field is removed from the text when it is read, so that nothing in it is read 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from sevenfold.corpus.licences.declared.metadata import spelled
 from sevenfold.corpus.licences.policy import UNRECOGNISED, is_valid
@@ -45,15 +46,16 @@ _LABEL = re.compile(
 _ELEMENT = re.compile(
     r"<licen[sc]e(?: [^>]*)?>\s*(?:<name>)?\s*(?P<value>[^<>\r\n]{2,100}?)\s*</", re.IGNORECASE
 )
-# Each pattern with literals in lower case. Every match holds one of them.
-_FIELDS = (
-    (_MODULE, ("module_license",)),
-    (_DUNDER, ("__licen",)),
-    (_DOC, ("@licen", "\\licen")),
-    (_COPYRIGHT, ("@copyright", "\\copyright")),
-    (_KEY, ("licen",)),
-    (_LABEL, ("licen", "lizenz", "copying policy")),
-    (_ELEMENT, ("<licen",)),
+# Each with the literals of which one stands in every match, in lower case, and the characters
+# before one at which a match may start; None: at the start of its line.
+_FIELDS: tuple[tuple[re.Pattern[str], tuple[str, ...], int | None], ...] = (
+    (_MODULE, ("module_license",), 0),
+    (_DUNDER, ("__licen",), 0),
+    (_DOC, ("@licen", "\\licen"), 0),
+    (_COPYRIGHT, ("@copyright", "\\copyright"), 0),
+    (_KEY, ("licen",), 1),
+    (_LABEL, ("licen", "lizenz", "copying policy"), None),
+    (_ELEMENT, ("<licen",), 0),
 )
 _KERNEL = {
     "gpl": "GPL-1.0-or-later",
@@ -102,7 +104,9 @@ def take_tags(text: str) -> tuple[list[str], str]:
     """
     found: list[str] = []
     cuts: list[tuple[int, int, str]] = []
-    for match in _SPDX.finditer(text):
+    lowered = text.lower()
+    # Only these letters have no other form that a pattern without case would match.
+    for match in _SPDX.finditer(text) if "pdx" in lowered else ():
         line = _LINE.match(text, match.end())
         rest = line[0] if line else ""
         start = text.rfind("\n", 0, match.start()) + 1
@@ -110,11 +114,10 @@ def take_tags(text: str) -> tuple[list[str], str]:
         if expression:
             found.append(expression)
             cuts.append((match.start(), match.end() + used, " . "))
-    lowered = text.lower()
-    for pattern, literals in _FIELDS:
+    for pattern, literals, reach in _FIELDS:
         if not any(literal in lowered for literal in literals):
             continue
-        for match in pattern.finditer(text):
+        for match in matches(pattern, text, lowered, literals, reach):
             if any(a < match.end() and match.start() < b for a, b, _ in cuts):
                 continue
             expression = _field(match["value"], pattern)
@@ -126,6 +129,35 @@ def take_tags(text: str) -> tuple[list[str], str]:
     for start, end, instead in sorted(cuts, reverse=True):
         text = text[:start] + instead + text[end:]
     return list(dict.fromkeys(found)), text
+
+
+def matches(
+    pattern: re.Pattern[str], text: str, lowered: str, literals: tuple[str, ...], reach: int | None
+) -> Iterator[re.Match[str]]:
+    """Yield the matches of `finditer`, tried only near the literals where the text is ASCII.
+
+    Args:
+        lowered: the text in lower case.
+        literals: of which one stands in every match.
+        reach: characters before one at which a match may start; None: at the start of its line.
+    """
+    if not text.isascii():
+        yield from pattern.finditer(text)
+        return
+    starts: set[int] = set()
+    for literal in literals:
+        place = lowered.find(literal)
+        while place >= 0:
+            if reach is None:
+                starts.add(text.rfind("\n", 0, place) + 1)
+            else:
+                starts.update(range(max(0, place - reach), place + 1))
+            place = lowered.find(literal, place + 1)
+    behind = 0
+    for start in sorted(starts):
+        if start >= behind and (match := pattern.match(text, start)):
+            yield match
+            behind = match.end()
 
 
 def _spdx(rest: str, *, is_alone: bool) -> tuple[str, int]:
