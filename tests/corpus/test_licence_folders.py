@@ -56,6 +56,27 @@ TREES: dict[str, tuple[dict[str, bytes | None], str, str | None]] = {
         "x/a.py",
         NOT,
     ),
+    "a policy of use beside the licence": (
+        NPM | {"LICENSE": MIT, "USE_POLICY.md": b"You agree that you will not use it for war."},
+        "a.js",
+        UNKNOWN,
+    ),
+    "restrictions beside the licence": (
+        {"LICENSE": MIT, "RESTRICTIONS.txt": b"Not for commercial use."},
+        "a.py",
+        UNKNOWN,
+    ),
+    "terms beside the licence": (
+        {"LICENSE": MIT, "TERMS.md": b"You may not use this software commercially."},
+        "a.py",
+        UNKNOWN,
+    ),
+    "a page about usage": ({"LICENSE": MIT, "USAGE.md": b"Call f(). Use is easy."}, "a.py", None),
+    "a recipe of conda": (
+        {"LICENSE": MIT, "conda/meta.yaml": b"about:\n  license: GPL-3.0-only\n"},
+        "x/a.py",
+        NOT,
+    ),
     "MIT and a text of ours": (NPM | {"LICENSE": b"You may use this on Tuesdays. " * 20}, "a.js", UNKNOWN),
     "Commons Clause beside the licence": (
         NPM | {"LICENSE": MIT, "COMMONS-CLAUSE.md": b"You may not sell.\n"},

@@ -138,6 +138,40 @@ Uso n\u00e3o comercial.
 \ubb34\ub2e8 \ubcf5\uc81c \uae08\uc9c0
 \uc800\uc791\uad8c
 \u0412\u0441\u0435 \u043f\u0440\u0430\u0432\u0430 \u0437\u0430\u0449\u0438\u0449\u0435\u043d\u044b.
+Microsoft Confidential
+Proprietary
+Example Corp. Proprietary
+GPL
+LGPLv3
+AGPL-3.0
+EUPL
+GPL'ed
+This file is GPL'd.
+Apache 2.0 with Commons Clause
+MIT plus the Commons Clause
+CreativeML Open RAIL-M
+OpenRAIL-M license
+FSL-1.1-MIT
+Functional Source License, Version 1.1, MIT Future License
+Ce logiciel est r\u00e9gi par la licence CeCILL soumise au droit fran\u00e7ais
+Alle rechten voorbehouden
+Wszelkie prawa zastrze\u017cone
+V\u0161echna pr\u00e1va vyhrazena
+Kaikki oikeudet pid\u00e4tet\u00e4\u00e4n
+Alle rettigheter forbeholdt
+Minden jog fenntartva
+T\u00fcm haklar\u0131 sakl\u0131d\u0131r
+Toate drepturile rezervate
+\u0423\u0441\u0456 \u043f\u0440\u0430\u0432\u0430 \u0437\u0430\u0445\u0438\u0449\u0435\u043d\u0456
+\u7248\u6743\u6240\u6709
+\u4fdd\u7559\u6240\u6709\u6743\u5229
+For internal use at Example only
+Not licensed for use in production
+Evaluation version. Expires after 30 days.
+Modification of this file is not permitted
+Redistribution of this source code is not allowed.
+MIT License, with the restriction that military use is not allowed
+Commercial use is prohibited.
 """
 SAYS_NOTHING = """
 Removed the academic-only data set.
@@ -195,6 +229,15 @@ Only licensed plates are counted.
 trial = study.ask()
 Evaluation only happens once.
 For evaluation only the head is used.
+closed source = None
+Modification of the list is not permitted while iterating.
+This is not allowed in Python 3.
+A license clause that is common.
+For internal use by the parser.
+The trial version of the function expires never.
+Commercial uses of the api.
+cecill = 1
+open rail data
 closed source = None
 """
 

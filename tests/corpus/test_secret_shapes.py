@@ -80,6 +80,30 @@ SHAPES = {
     "azure secret": ("client_srt = %s;", "qpF8Q~" + letters(34)),
     "sourcegraph": ("%s", "sgp_" + letters(40, HEX)),
     "private key in base64": ("%s", "LS0tLS1CRUdJTiBSU0EgUFJJ" + letters(400)),
+    "facebook": ("%s", "EAACEdEose0cBA" + letters(80)),
+    "twilio": ("%s", "SK" + letters(32, HEX)),
+    "mailchimp": ("%s", letters(32, HEX) + "-us12"),
+    "new relic": ("%s", letters(36, HEX) + "NRAL"),
+    "pinecone": ("%s", f"pcsk_{letters(6)}_{letters(60)}"),
+    "langfuse": ("%s", "sk-lf-4f7a1c2e-0a1b-4c3d-9e8f-0123456789ab"),
+    "langsmith": ("%s", f"lsv2_pt_{letters(32, HEX)}_{letters(10, HEX)}"),
+    "jina": ("%s", "jina_" + letters(60)),
+    "cloudflare origin": ("%s", f"v1.0-{letters(24, HEX)}-{letters(146, HEX)}"),
+    "1password": ("%s", "A3-ABC123-ABCDE12345F-AB1CD-2EF3G-H4JK5"),
+    "docker in a cluster": ("dockerconfigjson: %s", "eyJhdXRocyI6" + letters(80)),
+    "docker": ('"auths": {"x": {"auth": "%s"}}', "amFuZTpoNG50ZXIyIXp4OQ=="),
+    "wandb": ("wandb login %s", letters(40, HEX)),
+    "npm": ("_auth=%s", letters(40)),
+    "django": ("SECRET_KEY = 'django-insecure-%s'", "&w0=bo(#w6o=yx(ws$kox=ap^k5qmi!4+7@2k+zqy+!zfny^gn"),
+    "header in a command": ("curl -H 'X-Api-Key: %s' x", letters(40)),
+    "admin key": ("algolia_admin_key = '%s'", "9f6c0f68e2ec9af6b372226d36755925"),
+    "sshpass": ("sshpass -p '%s' ssh x", "Zx9!kLmq2w"),
+    "mysql flag": ("mysql -u root -p%s db", "Zx9kLmq2wB"),
+    "element": ("<password>%s</password>", "Zx9!kLmq2wB"),
+    "secure string": ("ConvertTo-SecureString '%s' -AsPlainText", "Zx9!kLmq2wB"),
+    "argument": ('user.set_password("%s")', "Zx9!kLmq2wB"),
+    "name that ends so": ("db_pass = '%s'", "Zx9!kLmq2wB"),
+    "container": ("ENV API_KEY %s\n", letters(40)),
     "azure": ("DefaultEndpointsProtocol=https;%s;", "AccountKey=" + letters(86) + "=="),
 }  # fmt: skip
 KEYS = (
@@ -111,6 +135,28 @@ ADDRESSES = (
     "someone@uni-bonn.de",
     "o'neil@firma.rs"[2:],
     "A_B%c@mail.museum",
+    "j\u00f6rg@m\u00fcller.de",
+)
+# Other data of a person, and what only looks like it.
+PERSONAL = (
+    "jane.doe [at] gmail.com",
+    "jane(at)corp(dot)io",
+    "tel:+14155552671",
+    '"+14155552671"',
+    "378282246310005",
+    "3782 822463 10005",
+    "6011 0009 9013 9424",
+    "DK50 0040 0440 1162 43",
+    "SE4550000000058398257466",
+    "PT50 0002 0123 1234 5678 9015 4",
+)
+NOT_PERSONAL = (
+    "x +14155552671",
+    "378282246310006",
+    "a[at]b",
+    "SE4550000000058398257467",
+    "hotel:12",
+    "f(at).x",
 )
 
 
@@ -132,6 +178,19 @@ def test_a_private_key_of_any_form_is_found(text: str) -> None:
         left = left[:start] + left[end:]
     assert {kind for _, _, kind in spans} == {"private_key"}
     assert not any(line.encode() in left for line in BODY.splitlines())
+
+
+@pytest.mark.parametrize("text", PERSONAL)
+def test_data_of_a_person_in_another_form_is_found(text: str) -> None:
+    data = f"# {text} \n".encode()
+    assert [data[start:end].strip(b'"') for start, end, _ in secrets.find(data, secrets.PERSONAL)] == [
+        text.removeprefix("tel:").strip('"').encode()
+    ]
+
+
+@pytest.mark.parametrize("text", NOT_PERSONAL)
+def test_what_looks_like_data_of_a_person_stays(text: str) -> None:
+    assert secrets.find(f"# {text} \n".encode(), secrets.PERSONAL) == []
 
 
 @pytest.mark.parametrize("address", ADDRESSES)

@@ -38,6 +38,11 @@ _WEAK = re.compile(
     r" ])?(?:copyright|notices?|legal|terms|agreement|patents|[al]?gpl|mit|mpl|cddl|epl|eupl|sspl|busl"
     r"|polyform)(?:[-_.,(\d ].*)?"
 )
+# Policies beside a licence, which take something away from it.
+_POLICY = re.compile(
+    r"(?:acceptable[-_. ]use(?:[-_. ]polic(?:y|ies))?|us(?:e|age)[-_. ]polic(?:y|ies)"
+    r"|(?:us(?:e|age)[-_. ])?restrictions?)(?:\.(?:md|txt|rst|html?|pdf))?|terms(?:\.(?:md|rst|html?|pdf))?"
+)
 _PROSE = re.compile(r"(?:.*[-_. ])?(?:licensing|licensors?|licensees?|licenser)\b.*")
 _SOURCE_ROOTS = ("src", "lib", "python", "source")
 _SIDECAR = re.compile(r"(?P<file>.+)\.licen[sc]e(?:\.txt)?", re.IGNORECASE)
@@ -59,7 +64,7 @@ def licence_name(path: str) -> str:
     plain = _folded(name)
     if _PROSE.fullmatch(plain):
         return "mention"
-    if _STRONG.fullmatch(plain) or _JOINED.fullmatch(plain):
+    if any(pattern.fullmatch(plain) for pattern in (_STRONG, _JOINED, _POLICY)):
         return "text"
     return "mention" if _WEAK.fullmatch(plain) else ""
 
@@ -83,7 +88,8 @@ _ABOUT_OTHERS = re.compile(
 )
 # Names of files that restrict what a licence grants.
 _RESTRICTS = re.compile(
-    r"commons[-_. ]?clause|eula|nutzungsbedingungen|terms[-_. ]|agreement|addendum|additional|restrict"
+    r"commons[-_. ]?clause|eula|nutzungsbedingungen|terms\b|terms[-_. ]|agreement|addendum|additional"
+    r"|restrict|polic(?:y|ies)|acceptable"
 )
 
 
@@ -135,7 +141,7 @@ def scopes(path: str) -> tuple[str, ...]:
     if parent.name.endswith(".egg-info"):
         parent = parent.parent
         parent = parent.parent if parent.name in _SOURCE_ROOTS else parent
-    elif parent.name == "EGG-INFO":
+    elif parent.name == "EGG-INFO" or (parent.name in _RECIPES and PurePosixPath(path).name == "meta.yaml"):
         parent = parent.parent
     elif "META-INF" in parent.parts:
         parent = PurePosixPath(*parent.parts[: parent.parts.index("META-INF")])
@@ -144,6 +150,8 @@ def scopes(path: str) -> tuple[str, ...]:
     return (scope, scope.rpartition("/")[0]) if parent.name.lower() in _OWN_FOLDERS else (scope,)
 
 
+# Folders of a package for the recipe by which conda builds it.
+_RECIPES = ("conda", "recipe", "conda.recipe", "conda-recipe")
 _OWN_FOLDERS = ("license", "licence", "copying", "eula")
 _COLLECTIONS = frozenset(("licenses", "licences", "license", "licence", "legal", "copying"))
 

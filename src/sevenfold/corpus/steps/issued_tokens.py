@@ -146,5 +146,18 @@ ISSUED: tuple[tuple[str, str, str], ...] = (
     ),
     ("readme_key", "rdme_", r"[a-z0-9]{70}\b"),
     ("prefect_key", "pnu_", _WORD + r"{36}\b"),
+    ("facebook_token", "EAACEdEose0cBA", _WORD + r"{20,300}\b"),
+    ("pinecone_key", "pcsk_", r"[A-Za-z0-9]{4,8}_[A-Za-z0-9]{40,80}\b"),
+    ("langfuse_key", "sk-lf-", r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b"),
+    *(("langsmith_key", prefix, r"[0-9a-f]{32}_[0-9a-f]{10}\b") for prefix in ("lsv2_pt_", "lsv2_sk_")),
+    ("jina_key", "jina_", _WORD + r"{60}\b"),
+    ("cloudflare_token", "v1.0-", r"[a-f0-9]{24}-[a-f0-9]{146}\b"),
+    (
+        "onepassword_key",
+        "A3-",
+        r"[A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3}\b",
+    ),
+    # {"auths": in Base64, as in a secret of Kubernetes.
+    ("docker_token", "eyJhdXRocyI6", r"[A-Za-z0-9+/=]{30,16384}+"),
     ("typeform_token", "tfp_", r"[A-Za-z0-9_.=-]{40,80}"),
 )  # fmt: skip

@@ -9,38 +9,19 @@ comments. Every repetition is bounded, so the cost is linear in the length of th
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import lru_cache
 
 from sevenfold.corpus.ledger import Reason
-from sevenfold.corpus.native import ACCOUNT, ADDRESS, ASSIGNED_KEY, CARD, PLUS_DIGIT, PatternSearch, hints
+from sevenfold.corpus.native import ASSIGNED_KEY, PatternSearch, hints
 from sevenfold.corpus.steps.issued_tokens import ISSUED
+from sevenfold.corpus.steps.patterns import PERSONAL, Pattern
 from sevenfold.corpus.steps.working_document import StepSettings, WorkingDocument
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pattern:
-    """One pattern. `regex` matches bytes; its group `value`, or else the whole match, is removed,
-    with the group `value` of `before`.
-
-    `before` has to match the bytes that end where the match starts. `check` confirms the value. The
-    pattern cannot match, nor `before`, where a text has none of `hints` (`native.hints`) or none of
-    `needles`; 0 and (): they say nothing. Where `unless` matches what stands before the value, it is
-    none.
-    """
-
-    kind: str
-    regex: re.Pattern[bytes]
-    check: Callable[[bytes], bool] = lambda _: True
-    before: re.Pattern[bytes] | None = None
-    hints: int = 0
-    needles: tuple[bytes, ...] = ()
-    unless: re.Pattern[bytes] | None = None
 
 
 def entropy(value: bytes) -> float:
@@ -106,29 +87,18 @@ def _is_credential(value: bytes) -> bool:
     return not _PLACEHOLDER.search(value) and _is_random(value)
 
 
+def _is_user_and_password(value: bytes) -> bool:
+    """Return whether a text in Base64 is a name and a password, with a colon between."""
+    try:
+        name, colon, password = base64.b64decode(value, validate=True).partition(b":")
+    except ValueError:
+        return False
+    return bool(name and colon and len(password) >= 4 and (name + password).isascii())
+
+
 def _is_key_body(value: bytes) -> bool:
     """Return whether the text between the lines of a key is Base64 and not a sentence about keys."""
     return re.search(rb"[A-Za-z0-9+/]{32}", value) is not None
-
-
-def luhn(value: bytes) -> bool:
-    """Return whether the check digit of a card number is right and its digits are not all equal."""
-    digits = [byte - ord("0") for byte in value if byte in b"0123456789"]
-    doubled = [d if i % 2 == 0 else (2 * d - 9 if d > 4 else 2 * d) for i, d in enumerate(reversed(digits))]
-    return sum(doubled) % 10 == 0 and len(set(digits)) > 2
-
-
-def iban(value: bytes) -> bool:
-    """Return whether the check digits of an account number are right (ISO 13616: modulo 97)."""
-    text = value.replace(b" ", b"").decode()
-    return int("".join(str(int(c, 36)) for c in text[4:] + text[:4])) % 97 == 1
-
-
-def _is_person(value: bytes) -> bool:
-    local, _, domain = value.lower().partition(b"@")
-    if local in _ROLES or b"." not in domain:
-        return False
-    return not _NO_DOMAIN.search(domain) and not _SHORT_FILE.fullmatch(domain)
 
 
 MIN_ENTROPY = 3.5
@@ -147,20 +117,6 @@ _PLACEHOLDER = re.compile(
 _BARE_NAME = re.compile(
     rb"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+|[A-Za-z_][A-Za-z_]*(?:[._/-][A-Za-z_]+[0-9]{0,3})*"
     rb"|[A-Z0-9_]+|[a-z_]+[0-9]{0,4}|[0-9.]+|0x[0-9a-fA-F]+"
-)
-_ROLES = frozenset(
-    (b"git", b"noreply", b"no-reply", b"user", b"username", b"name", b"you", b"me", b"foo", b"test")
-)
-# Reserved for examples (RFC 2606, RFC 6761), or the tail of a file name that is no domain. Endings
-# that are countries too (.rs, .py, .md, .sh, .pl) are domains behind an @, unless a single letter
-# stands before them.
-_SHORT_FILE = re.compile(rb"[^.]\.(?:rs|py|md|sh|pl|so|cc|ml|mk|ps|am)")
-_NO_DOMAIN = re.compile(
-    rb"(?:^|\.)(?:example\.(?:com|org|net)|test|example|invalid|localhost|local|localdomain|internal|lan|js|"
-    rb"ts|tsx|jsx|c|h|cc|hpp|cpp|go|"
-    rb"png|svg|jpg|jpeg|gif|webp|ico|txt|json|yml|yaml|toml|html|css|scss|xml|lock|cfg|conf|ini|log|java|rb|"
-    rb"php|cs|whl|tar|gz)$"
-    rb"|^[0-9]+x\."
 )
 
 
@@ -186,7 +142,7 @@ _OF_ISSUERS = frozenset(
 )
 _TWO_WORDS = (
     *(b"api", b"access", b"private", b"auth", b"client", b"account", b"app", b"encryption", b"master"),
-    *(b"signing", b"authentication"),
+    *(b"signing", b"authentication", b"admin"),
 )
 _SECRET_NAME = (
     rb"(?i:secret|passw(?:or)?d|passphrase|token|credential|(?:" + b"|".join(_TWO_WORDS) + rb")[ _-]?key)"
@@ -208,7 +164,9 @@ _ASSIGNS_BARE = rb"[ \t]{0,3}(?::{0,3}=|[?.|+]{1,2}=|=>|[:=])[ \t]{0,3}"
 # can end it, so the match is possessive.
 _VALUE = rb"(?P<value>[A-Za-z0-9/+_=.~!@#$%^&*-]{12,8192}+)"
 _AZURE_NEEDLES = tuple(b"%dq~" % digit for digit in range(10))
-_PASSWORD_NEEDLES = (b"passw", b"passphrase", b"pwd", b"pass:", b"pass=", b"pw:", b"pw=")
+# A name that ends so.
+_PASS_NEEDLES = tuple(mark + b"pass" + end for mark in (b"_", b"-") for end in (b" ", b"'", b'"', b"=", b":"))
+_PASSWORD_NEEDLES = (*(b"passw", b"passphrase", b"pwd", b"pass:", b"pass=", b"pw:", b"pw="),)
 # Tokens that mark the next page of a list, or a state.
 _CURSOR = re.compile(
     rb"(?:next|prev|previous|page|continuation|cursor|forward|backward|lock|change|creation|action|idempotency)"
@@ -254,7 +212,7 @@ SECRETS = (
 # Start with the name of a secret, and are tried at such names alone.
 NAMED = (
     Pattern("bare_secret",
-        re.compile(_SECRET_NAME + _KEY_END + _ASSIGNS_BARE + _VALUE + rb"(?=[\s,;]|\\n|\Z)"),
+        re.compile(_SECRET_NAME + _KEY_END + _ASSIGNS_BARE + _VALUE + rb"(?=[\s,;\"'`]|\\n|\Z)"),
         _is_bare_secret, needles=_SECRET_NEEDLES, unless=_CURSOR),
     Pattern("bare_secret",
         re.compile(_SECRET_NAME + _KEY_END + _TYPE + _ASSIGNS + rb"[\"'`]" + _VALUE + rb"[\"'`]"),
@@ -266,6 +224,15 @@ NAMED = (
         rb"(?i:passw(?:or)?d|passphrase|secret|pwd)" + _KEY_END + _TYPE
         + rb"[ \t]{0,3}(?::{0,3}=|=>|[:=])[ \t]{0,3}[\"'`](?P<value>[^\s\"'`<>{}()]{8,100}+)[\"'`]"),
         _is_password, needles=(*_SECRET_NEEDLES, b"pwd")),
+    Pattern("password", re.compile(rb"(?<=[_-])(?i:pass)[\"']?\]?[ \t]{0,3}(?:=>|[:=])[ \t]{0,3}[\"'`]"
+        rb"(?P<value>[^\s\"'`<>{}()]{8,100}+)[\"'`]"), _is_password, needles=_PASS_NEEDLES),
+    Pattern("password", re.compile(
+        rb"(?i:passw(?:or)?d|passphrase)>(?P<value>[^\s\"'`<>{}()$]{8,100}+)</"), _is_password,
+        needles=(b"passw", b"passphrase")),
+    # The argument of a call.
+    Pattern("password", re.compile(
+        rb"(?:(?i:passw(?:or)?d)|(?i:securestring)(?i: -string)?)[ (]{1,2}[\"']"
+        rb"(?P<value>[^\s\"'`<>{}()]{8,100}+)[\"']"), _is_password, needles=(b"passw", b"securestring")),
     # After a colon or an equals sign, anywhere in a line.
     Pattern("password", re.compile(
         _PASSWORD_NAME + rb"[\w.-]{0,20}[:=](?!=)(?P<value>" + _PASSWORD_VALUE + rb")(?=[\s,;]|\\n|\Z)"),
@@ -290,10 +257,13 @@ NAMED = (
 # What a pattern of NAMED starts with.
 NAMED_START = re.compile(
     rb"(?i:secret|passw|passphrase|token|credential|" + b"|".join(_TWO_WORDS) + rb"|pwd|pass|pw|identified"
-    rb"|authorization)"
+    rb"|authorization|securestring)"
 )
 # Looked for near the names of secrets alone.
 ASSIGNED = (
+    # In the file of a container.
+    Pattern("bare_secret", re.compile(rb"(?m:^)[ \t]{0,8}(?:ENV|ARG) \w{0,40}" + _SECRET_NAME
+        + rb"\w{0,40}[ =]" + _VALUE + rb"(?=\s|\Z)"), _is_bare_secret, needles=_SECRET_NEEDLES),
     Pattern("password", re.compile(
         rb"(?m:^)[ \t]{0,8}(?:export )?\w{0,40}(?i:passw(?:or)?d|passphrase|secret|pwd)\w{0,20}="
         rb"(?P<value>[^\s\"'`<>{}()$]{8,100})(?=\s|\Z)"),
@@ -318,27 +288,32 @@ MORE_SECRETS = (
     Pattern("address_password", re.compile(
         rb"://[A-Za-z0-9._%+-]{0,64}:(?P<value>[^\s:/@\"'`<>{}$\[\]()]{6,100})@[A-Za-z0-9\[]"), _is_password,
         needles=(b"://",)),
+    # After a flag of a program.
+    Pattern("password", re.compile(
+        rb"(?:sshpass|mysql(?:dump|admin)?) (?:[^\n]{0,200}? )?-p ?(?P<mark>[\"']?)"
+        rb"(?P<value>[^\s\"'`<>{}$]{6,100}+)(?P=mark)"), _is_password, needles=(b"sshpass", b"mysql")),
+    Pattern("bare_secret", re.compile(rb"wandb login (?:--relogin )?(?P<value>[0-9a-f]{40})\b"),
+        needles=(b"wandb login",)),
+    # In the files of npm and Docker.
+    Pattern("npm_token", re.compile(
+        rb"_auth(?:Token)?[ ]?=[ ]?[\"']?(?P<value>[A-Za-z0-9+/=_-]{16,2048}+)"),
+        _is_credential, needles=(b"_auth",)),
+    Pattern("docker_token", re.compile(
+        rb"\"auth\"\s{0,3}:\s{0,3}\"(?P<value>[A-Za-z0-9+/]{12,2048}+={0,2})\""),
+        _is_user_and_password, needles=(b'"auth"',)),
+    Pattern("django_key", re.compile(
+        rb"SECRET_KEY[ \t]{0,3}=[ \t]{0,3}[\"']"
+        rb"(?P<value>(?:django-insecure-)?[a-z0-9!@#$%^&*(_=+)-]{50})[\"']"),
+        _is_random, needles=(b"secret_key",)),
+    Pattern("twilio_key", re.compile(rb"SK(?<!\w..)[0-9a-f]{32}\b"),
+        needles=tuple(b"sk%x" % digit for digit in range(16))),
+    Pattern("mailchimp_key", re.compile(rb"-us(?<=[0-9a-f]-us)[0-9]{1,2}\b"),
+        before=re.compile(rb"(?<![0-9a-f])(?P<value>[0-9a-f]{32})\Z"),
+        needles=tuple(b"-us%d" % digit for digit in range(10))),
+    Pattern("newrelic_key", re.compile(rb"NRAL(?<=[0-9a-f]NRAL)\b"),
+        before=re.compile(rb"(?<![0-9a-f])(?P<value>[0-9a-f]{36})\Z"), needles=(b"nral",)),
     *NAMED,
     *ASSIGNED,
-)  # fmt: skip
-PERSONAL = (
-    Pattern("email", re.compile(
-        rb"@(?<=[A-Za-z0-9_%+-]@)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,7}\.[A-Za-z]{2,18}\b"),
-        _is_person,
-        before=re.compile(rb"(?P<value>[A-Za-z0-9._%+-]{1,64})\Z"), hints=ADDRESS),
-    Pattern("phone",
-        re.compile(rb"\+(?<![\w+.-]\+)[1-9][0-9]{0,2}[ (-]{1,2}[0-9](?:[ ()-]{0,2}[0-9]){6,11}(?![\w.])"),
-        hints=PLUS_DIGIT),
-    Pattern("card", re.compile(
-        rb"[45](?<![\w.-].)[0-9]{3}(?P<sep>[ -]?)[0-9]{4}(?P=sep)[0-9]{4}(?P=sep)[0-9]{4}(?![\w.-])"), luhn,
-        hints=CARD),
-    Pattern("iban", re.compile(
-        rb"(?:DE|FR|GB|ES|IT|NL|CH|AT|BE|PL)(?<!\w..)[0-9]{2}(?: ?[A-Z0-9]{4}){3,6}(?: ?[A-Z0-9]{1,3})?\b"),
-        iban,
-        hints=ACCOUNT),
-    Pattern("us_social_security", re.compile(rb"-(?<=[0-8][0-9]{2}-)[0-9]{2}-[0-9]{4}\b"),
-        before=re.compile(rb"(?:ssn|social security)[^0-9\n]{0,20}(?P<value>[0-8][0-9]{2})\Z", re.IGNORECASE),
-        needles=(b"ssn", b"social security")),
 )  # fmt: skip
 # Before a match, for patterns with a condition on it.
 CONTEXT_BYTES = 64
@@ -349,7 +324,18 @@ _HINT_BITS = 8
 # Number of bytes around the name of a secret in which its value is searched.
 _REACH = 160
 _NAMES = PatternSearch(
-    tuple(dict.fromkeys((*_SECRET_NEEDLES, *_PASSWORD_NEEDLES, b"identified", b"authorization")))
+    tuple(
+        dict.fromkeys(
+            (
+                *_SECRET_NEEDLES,
+                *_PASSWORD_NEEDLES,
+                *_PASS_NEEDLES,
+                b"securestring",
+                b"identified",
+                b"authorization",
+            )
+        )
+    )
 )
 
 

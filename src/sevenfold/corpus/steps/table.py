@@ -76,16 +76,16 @@ STEPS = (
         function=secrets,
         reasons=("secret",),
         is_on=lambda spec: spec.secrets != "keep",
-        # It covers formats of issuers and values without quotes.
-        version=3,
+        # It covers formats of issuers, values without quotes, and arguments of calls and programs.
+        version=4,
     ),
     CorpusStep(
         name="personal",
         function=personal,
         reasons=("personal_data",),
         is_on=lambda spec: spec.personal != "keep",
-        # Domains of countries may equal endings of files.
-        version=2,
+        # Domains of countries may equal endings of files; more cards, accounts and forms of addresses.
+        version=3,
     ),
     CorpusStep(
         name="benchmark",

@@ -31,7 +31,8 @@ _ALONE = re.compile(
     rb"|(?:streng )?vertraulich|do not (?:copy|share|publish|redistribute|use without permission)"
     rb"|no (?:copying|derivatives)|copying (?:is )?(?:prohibited|forbidden|not allowed)|trial version"
     rb"|(?:for )?(?:students|employees|customers|members|partners|evaluation|review)(?: of the \w+)? only"
-    rb"|strictly internal|evaluation copy|this is not free software))"
+    rb"|strictly internal|evaluation copy|this is not free software"
+    rb"|(?:[al]?gpl|cddl|eupl|sspl|qpl)(?:[ -]?v?[123](?:\.[0-9])?)?\+?))"
     rb"[ \t.!*-]*(?:\*/|-->|\"\"\"|'''|\*\))?[ \t]*",
     re.IGNORECASE,
 )
@@ -40,7 +41,7 @@ _ALONE_HINTS = PatternSearch((
     b"source available", b"source-available", b"not open", b"vertraulich", b"not copy", b"not share",
     b"not publish", b"not redistribute", b"without permission", b"no copying", b"no derivatives", b"copying ",
     b"trial version", b"students", b"employees", b"customers", b"members", b"partners", b"evaluation",
-    b"review", b"strictly internal", b"not free software",
+    b"review", b"strictly internal", b"not free software", b"gpl", b"cddl", b"eupl", b"sspl", b"qpl",
 ))  # fmt: skip
 _MAX_LINE = 200
 
@@ -75,10 +76,13 @@ def _in_words(data: bytes, is_stated: bool) -> str:
 
 
 def _alone(data: bytes) -> str:
+    behind = 0
     for start, end in _ALONE_HINTS.windows(data, 1):
-        first = data.rfind(b"\n", max(0, start - _MAX_LINE), start + 1) + 1
-        last = data.find(b"\n", end, end + _MAX_LINE)
-        line = data[first : len(data) if last < 0 else last].strip()
-        if len(line) <= _MAX_LINE and (match := _ALONE.fullmatch(line)):
-            return " ".join(match["words"].decode("utf-8", "replace").lower().split())
+        first = max(behind, data.rfind(b"\n", max(0, start - _MAX_LINE), start + 1) + 1)
+        # A byte before its end, because an occurrence may end its line.
+        behind = data.find(b"\n", end - 1, end + _MAX_LINE)
+        behind = len(data) if behind < 0 else behind
+        for line in map(bytes.strip, data[first:behind].split(b"\n")):
+            if len(line) <= _MAX_LINE and (match := _ALONE.fullmatch(line)):
+                return " ".join(match["words"].decode("utf-8", "replace").lower().split())
     return ""
