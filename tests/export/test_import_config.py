@@ -147,6 +147,8 @@ def test_a_norm_without_its_eps_answers_as_transformers_does(plain: Path, tmp_pa
         {"hidden_act": "gelu"},
         {"hidden_act": None},
         {"sliding_window": 16},
+        {"is_causal": False},
+        {"rope_parameters": {"full_attention": {"rope_theta": 500.0}}},
         {"layer_types": ["full_attention", "sliding_attention"]},
         {"partial_rotary_factor": 0.5},
         {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
@@ -194,7 +196,7 @@ def test_what_changes_the_answer_and_is_not_run_is_named(
 
     foreign.edit(directory / "config.json", change)
     name = next(iter(keys))
-    words = {"rope_scaling": "rope", "model_type": "mistral"}.get(name, name)
+    words = {"rope_scaling": "rope", "rope_parameters": "rotation", "model_type": "mistral"}.get(name, name)
     with pytest.raises(SevenfoldError, match=words) as caught:
         import_model("hf", directory, tmp_path / "in")
     assert caught.value.exit_code in (2, 4)

@@ -39,6 +39,8 @@ WANTED: dict[str, Json] = {
     "hidden_act": "silu",
     "attention_bias": False,
     "mlp_bias": False,
+    # transformers sees later tokens, too, where it is false.
+    "is_causal": True,
     "is_encoder_decoder": False,
     "is_decoder": False,
     "add_cross_attention": False,
@@ -301,7 +303,10 @@ class Config:
                 f"rope_type is {shown(kind)} beside type {shown(block['type'])}", "one of them"
             )
         extra = _LLAMA3_KEYS if kind == "llama3" else ()
-        # A plain rotation ignores numbers of a scaling.
+        # Each kind of layer with a rotation of its own.
+        if nested := sorted(key for key, value in block.items() if isinstance(value, dict)):
+            raise self._refusal(f"the rotation of {nested[0]} stands by itself", "one for all layers")
+        # A plain rotation ignores the numbers of a scaling that is not there.
         for key in block.keys() - _ROPE_KEYS - {*extra} if kind != "default" else ():
             if block[key] is not None:
                 raise self._refusal(f"rope scaling {shown(kind)} has {key}", "no such key with it")
