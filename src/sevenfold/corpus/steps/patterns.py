@@ -83,7 +83,7 @@ PERSONAL = (
     # Without spaces only where it is said to be one, or is a whole string.
     Pattern("phone", re.compile(rb"(?i:tel|sms|whatsapp):(?P<value>\+?[1-9][0-9]{7,14})(?![\w.])"),
         needles=(b"tel:", b"sms:", b"whatsapp:")),
-    Pattern("phone", re.compile(rb"\+(?<=[\"'`]\+)[1-9][0-9]{9,13}(?=[\"'`])"), hints=PLUS_DIGIT),
+    Pattern("phone", re.compile(rb"[\"'`](?P<value>\+[1-9][0-9]{9,13})[\"'`]"), hints=PLUS_DIGIT),
     # American Express, and Discover.
     Pattern("card", re.compile(rb"3(?<![\w.-].)[47][0-9]{2}(?P<sep>[ -]?)[0-9]{6}(?P=sep)[0-9]{5}(?![\w.-])"),
         luhn, needles=tuple(b"3%d%d" % (a, b) for a in (4, 7) for b in range(10))),

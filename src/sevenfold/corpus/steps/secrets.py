@@ -212,7 +212,7 @@ SECRETS = (
 # Start with the name of a secret, and are tried at such names alone.
 NAMED = (
     Pattern("bare_secret",
-        re.compile(_SECRET_NAME + _KEY_END + _ASSIGNS_BARE + _VALUE + rb"(?=[\s,;\"'`]|\\n|\Z)"),
+        re.compile(_SECRET_NAME + _KEY_END + _ASSIGNS_BARE + _VALUE + rb"(?=[\s,;]|\\n|\Z)"),
         _is_bare_secret, needles=_SECRET_NEEDLES, unless=_CURSOR),
     Pattern("bare_secret",
         re.compile(_SECRET_NAME + _KEY_END + _TYPE + _ASSIGNS + rb"[\"'`]" + _VALUE + rb"[\"'`]"),
@@ -249,6 +249,9 @@ NAMED = (
         rb"(?:(?i:password)[ \t]{1,3}|(?i:identified)(?i: with \w{1,40})?(?i: by) )(?P<mark>[\"']?)(?P<value>"
         + _PASSWORD_VALUE + rb")(?P=mark)(?=[\s,;\"'`)]|\Z)"), _is_chosen, needles=(b"passw", b"identified")),
     # In the header of a request.
+    Pattern("bare_secret", re.compile(
+        rb"(?i:(?:api|access)-key|(?<=-)token)[\"']?:[ \t]{0,3}(?P<value>[A-Za-z0-9/+_=.~-]{16,8192}+)"
+        rb"(?=[\s\"'`]|\Z)"), _is_credential, needles=_SECRET_NEEDLES, unless=_CURSOR),
     Pattern("authorization", re.compile(
         rb"(?i:authorization)[\"']?[ \t]{0,2}[:=,][ \t]{0,3}[\"'`]?"
         rb"(?i:basic|bearer|ntlm|token|negotiate)[ \t]{1,3}(?P<value>[A-Za-z0-9+/=._~-]{16,8192}+)"),
