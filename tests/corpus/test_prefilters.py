@@ -143,6 +143,9 @@ STRINGS = ('"""', "'''", '"', "'", "def ", "DEF ", "\n", "x", "    ", "\u00e9")
 def test_strings_with_definitions_are_those_of_all_strings(text: str) -> None:
     expected = [piece for piece in disguise.long_strings(text) if "def " in piece]
     assert disguise.defining_strings(text) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "library", lambda: None)
+        assert disguise.defining_strings(text) == expected
 
 
 needs_library = pytest.mark.skipif(native.library() is None, reason="native/corpus is not built here")
@@ -160,9 +163,12 @@ PIECES = ("lic", "LICEN", "licence", "gnu", "gpl", "xgplx", " ", "\u00e9", "a" *
 def test_strings_stand_where_python_finds_them(needles: list[str], text: str, reach: int) -> None:
     search, data = native.PatternSearch(needle.encode() for needle in needles), text.encode()
     found = search.bits(data), sorted(search.places(data))
+    places = [place for _, place in search.places(data)]
+    assert places == sorted(places)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native, "library", lambda: None)
         assert found == (search.bits(data), sorted(search.places(data)))
+        assert [place for _, place in search.places(data)] == places
     assert search.windows(data, reach) or not found[0]
 
 

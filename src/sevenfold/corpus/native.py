@@ -11,7 +11,7 @@ import ctypes
 import hashlib
 import re
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ctypes import POINTER, c_char_p, c_int32, c_int64, c_uint8, c_uint32, c_uint64, c_void_p
 from functools import cache, cached_property
 from itertools import pairwise
@@ -296,15 +296,11 @@ class PatternSearch:
 
     def places(self, text: bytes) -> list[tuple[int, int]]:
         """Return (number of the string, place) of each occurrence of each string, also within
-        another.
+        another, by ascending places.
         """
         fast = library()
         if fast is None:
-            return [
-                (number, match.start())
-                for number, needle in enumerate(self._needles)
-                for match in re.finditer(b"(?=" + re.escape(needle) + b")", text.lower())
-            ]
+            return sorted(self._places_in_python(text.lower()), key=lambda found: found[1])
         room = 64
         while True:
             found = np.empty((room, 2), np.uint64)
@@ -312,6 +308,13 @@ class PatternSearch:
             if n <= room:
                 return [(number, place) for number, place in found[:n].tolist()]
             room = n
+
+    def _places_in_python(self, lowered: bytes) -> Iterator[tuple[int, int]]:
+        for number, needle in enumerate(self._needles):
+            place = lowered.find(needle)
+            while place >= 0:
+                yield number, place
+                place = lowered.find(needle, place + 1)
 
     def windows(self, text: bytes, reach: int) -> list[tuple[int, int]]:
         """Return (start, end) around each occurrence, `reach` bytes before and after, in order.

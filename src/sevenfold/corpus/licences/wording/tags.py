@@ -29,13 +29,13 @@ _CODE_AFTER = re.compile(r"\s*[\"'`]?\s*(?:[+{%$<&*(]|\.\.\.|$|\\|\[|\]|\)|[\"'`
 # The pattern of a quoted value.
 _QUOTED = r"(?P<quote>[\"'])(?P<value>[^\"'\r\n]{1,120})(?P=quote)"
 _MODULE = re.compile(r"\bMODULE_LICENSE\s*\(\s*" + _QUOTED, re.IGNORECASE)
-_DUNDER = re.compile(r"__licen[sc]e__\s*(?::\s*[\w.\[\]]+\s*)?=\s*[(\[]?\s*[uUrRbB]{0,2}" + _QUOTED)
+_DUNDER = re.compile(r"__licen[sc]e__\s*(?::\s*[\w.\[\]]+\s*)?=\s*(?:[(\[]\s*)?[uUrRbB]{0,2}" + _QUOTED)
 _DOC = re.compile(r"[@\\]licen[sc]e[ \t:]+(?P<value>[^\r\n*\"'{}]{2,120})", re.IGNORECASE)
 _COPYRIGHT = re.compile(
     r"[@\\]copyright[ \t:]+(?P<value>(?:gnu |[al]?gpl)[^\r\n*\"'{}]{0,120})", re.IGNORECASE
 )
 _KEY = re.compile(
-    r"(?<![\w-])(?:[\"'])?licen[sc]es?(?:[\"'])?\s*(?:=>|[:=])\s*\[?\s*"
+    r"(?<![\w-])(?:[\"'])?licen[sc]es?(?:[\"'])?\s*(?:=>|[:=])\s*(?:\[\s*)?"
     r"(?:\{\s*[\"']?(?:type|name|spdx|id)[\"']?\s*(?:=>|[:=])\s*)?" + _QUOTED,
     re.IGNORECASE,
 )
