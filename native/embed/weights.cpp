@@ -74,9 +74,10 @@ class Loader {
         const bool same = law != nullptr && law->is(Kind::kObject) && law->n == 2 &&
                           equals_integer(graph_.get(law, "version"), 1) && tables != nullptr &&
                           tables->is_string(kTablesDigest);
-        return same ? S7F_OK : fail("EDGE graph",
-                      "its arithmetic is not version 1 of the law, the one that libsevenfold "
-                      "computes; run the file with the s7 package");
+        return same ? S7F_OK
+                    : fail("EDGE graph",
+                           "its arithmetic is not version 1 of the law, the one that libsevenfold "
+                           "computes; run the file with the s7 package");
     }
 
     s7f_status number(const Value *owner, const char *key, i64 least, i64 most, i64 &to) const {
