@@ -86,7 +86,7 @@ def ratio_table(files: dict[str, dict[str, Any]]) -> str:
     measured = {isa: summary(value["rows"]) for isa, value in files.items()}
     titles = [title(isa, files[isa]["machine"]) for isa in measured]
     columns = f"| us / best peer | | {' | '.join(titles)} |"
-    first = "Every engine held to the instruction set:"
+    first = "All engines use the instruction set of the column:"
     return "\n".join((first, "", columns, "| --- | --- |" + " --- |" * len(measured), *ratios(measured)))
 
 
