@@ -111,7 +111,7 @@ def test_a_stopped_command_promises_no_more_than_it_keeps(
     with pytest.raises(typer.Exit) as ended:
         base.guarded(stopped)()
     assert ended.value.exit_code == 130
-    assert ("to go on" in capsys.readouterr().err) is (name == "make")
+    assert ("to continue" in capsys.readouterr().err) is (name == "make")
 
 
 def test_the_commands_that_go_on_exist() -> None:
