@@ -201,7 +201,7 @@ class EvaluationDecoder:
                 session: Any = first
             else:
                 # `_can_fork` checked that the session has `fork`.
-                session = first.fork() if is_read else self.model.engine.session()  # type: ignore[attr-defined]
+                session = first.fork() if is_read else self.model.engine.session()  # type: ignore[attr-defined]  # checked
             found.append(
                 _Running(
                     group=group,
