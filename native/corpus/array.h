@@ -1,4 +1,4 @@
-// A vector of plain values whose new ones are not set: whoever adds them writes them.
+// A vector of plain values. New values are not initialised, so the caller writes them.
 #pragma once
 #include <stdint.h>
 
@@ -20,7 +20,7 @@ template <typename T> class Array {
     uint32_t size() const { return size_; }
     T &operator[](size_t i) { return first_[i]; }
     const T &operator[](size_t i) const { return first_[i]; }
-    // `n` more, one behind the other.
+    // Adds `n` adjacent values.
     T *add(uint32_t n = 1) {
         if (capacity_ - size_ < n) grow(n);
         size_ += n;

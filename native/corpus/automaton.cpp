@@ -18,7 +18,7 @@ constexpr uint32_t MAX_IDLE = 256, MAX_STATES = 0x1fff;
 
 enum Act : uint8_t { END_HERE, STEP, STEP_OVER };
 
-// What a state does when it sees a byte.
+// The behaviour of a state on a byte.
 struct Behaviour {
     uint16_t accepts = 0xffff;
     Act act = END_HERE;
@@ -88,8 +88,8 @@ class Questions {
     std::vector<Classes> levels_;  // by words of one byte, of two, ...
 };
 
-// What the state to which a word but for its last byte leads does with that one; nothing if it does
-// not lead so far.
+// The behaviour, on the last byte of a word, of the state to which the bytes before lead. Nothing
+// if they do not lead so far.
 Behaviour Questions::ask(uint16_t state, const Word &word) {
     probe_.word = word.data(), probe_.n_left = static_cast<uint32_t>(word.size());
     probe_.lookahead = word[0], probe_.result_symbol = 0, probe_.seen = {};
@@ -105,7 +105,7 @@ Behaviour Questions::expected(uint16_t state, const uint8_t *word, size_t n) con
     return seen_[state * N + *word];
 }
 
-// What all states do with one byte. False: not what generated lexers do.
+// The behaviour of all states on one byte. False if it is not that of a generated lexer.
 bool Questions::look_at_states() {
     Word word(1);
     for (uint32_t state = 0, n_idle = 0; n_idle < MAX_IDLE; ++state, ++n_idle) {
@@ -140,7 +140,7 @@ Questions::Classes Questions::cut(const Classes &before, bool by_followers) cons
     return classes;
 }
 
-// A word that two states of different classes take otherwise.
+// A word on which two states of different classes differ.
 Questions::Word Questions::difference(uint16_t a, uint16_t b) const {
     Word word;
     for (;;) {
@@ -175,7 +175,7 @@ Questions::Word Questions::best_byte(const std::vector<uint16_t> &states) const 
     return {static_cast<uint8_t>(best.second)};
 }
 
-// Which of the states of a choice follows a state on a byte; NOWHERE: none of them.
+// The state of a choice that follows a state on a byte, or NOWHERE if none of them does.
 uint16_t Questions::follower(uint16_t state, uint8_t code, Choice &all) {
     Choice *choice = &all;
     while (choice->states.size() > 1) {
@@ -200,8 +200,8 @@ uint16_t Questions::follower(uint16_t state, uint8_t code, Choice &all) {
     return choice->states.empty() ? NOWHERE : choice->states[0];
 }
 
-// Moore's refinement, but that the states which follow have to be found out. False: the function is
-// no such lexer.
+// Moore's refinement, where the states that follow have to be determined first. False if the
+// function is no such lexer.
 bool Questions::answer() {
     if (!look_at_states()) return false;
     Classes before(n_states_, 0);

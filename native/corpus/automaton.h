@@ -1,9 +1,9 @@
-// A generated lexer as a table, made by asking it.
+// Converts a generated lexer into a table by calling it.
 //
-// tree-sitter generates lexers as functions: a switch over states, a call through a pointer for
-// each byte. They are finite automata, and each of their states can be entered from outside, so
-// which state follows on a byte is found by what it does with further bytes. The table has the
-// states that differ in what they do with ASCII; text with other bytes is left to the function.
+// tree-sitter generates lexers as functions: a switch over states, and a call through a pointer for
+// each byte. They are finite automata, and each state can be entered from outside. So the state
+// that follows a byte is identified by its behaviour on further bytes. The table holds the states
+// that differ in their behaviour on ASCII. Text with other bytes is left to the function.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
-// Functions of a clean reading, written as the bytes that sevenfold.corpus.text.functions hashes:
-// the same for the same tree.
+// Writes the functions of a clean text as the bytes that sevenfold.corpus.text.functions hashes.
+// Equal trees give equal bytes.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

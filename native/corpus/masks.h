@@ -10,7 +10,7 @@
 
 namespace s7corpus {
 
-// What lies behind the end of a text is in no mask.
+// Bytes after the end of a text are in no mask.
 class Bytes64 {
   public:
     Bytes64(const uint8_t *text, uint64_t n_bytes) {

@@ -52,8 +52,8 @@ uint64_t load(const uint8_t *bytes, uint64_t n) {
     return value;
 }
 
-// Which lines are one is told by their bytes. The seed keeps a text from choosing lines that meet;
-// it changes no answer.
+// Lines are equal when their bytes are equal. The seed keeps a text from choosing lines whose
+// hashes collide. It changes no answer.
 uint64_t hash_of(const uint8_t *bytes, uint64_t n) {
     static const uint64_t seed = [] {
         std::random_device device;
@@ -125,7 +125,7 @@ bool is_key(uint8_t code) {
 }
 bool is_space(uint8_t code) { return code == ' ' || (code >= '\t' && code <= '\r'); }
 
-// A text, asked about a place in it.
+// A text, for questions about a position in it.
 struct Asked {
     const uint8_t *text;
     uint64_t n_bytes;

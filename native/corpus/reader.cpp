@@ -42,8 +42,8 @@ bool Reader::read(const uint8_t *text, uint32_t n_bytes) {
     return accepted_;
 }
 
-// Takes tokens while there is one reading, and one thing to do; returns where it stopped. `advance`
-// goes on from there.
+// Takes tokens while there is one reading with one possible action. Returns where it stopped.
+// `advance` continues from there.
 uint32_t Reader::run_alone(Version &version) {
     uint16_t state = levels_[version.top].state;
     uint32_t at = place(version.top);
@@ -150,8 +150,8 @@ bool Reader::advance(size_t v) {
     }
 }
 
-// A version that cannot go on is of no account while another one does; otherwise tree-sitter would
-// begin to repair: give up.
+// A version that cannot continue is dropped while another one can. Otherwise tree-sitter would
+// begin to repair, so this parser gives up.
 bool Reader::stop(size_t v) {
     versions_[v].halted = true;
     for (const Version &other : versions_)
@@ -383,8 +383,8 @@ bool Reader::is_equivalent(const Link &a, const Link &b) const {
            place(a.below) == place(b.below) && (n || mine.first_child == its.first_child);
 }
 
-// The whole text as one tree: what stands beside its root on the stack are extras, before and after
-// it, and become its children.
+// Makes one tree of the whole text. The other nodes on the stack are extras before and after the
+// root, and become its children.
 void Reader::finish(const Version &version) {
     pop(version.top, NO_LIMIT);
     for (const Path &path : ended_) {

@@ -1,12 +1,12 @@
-// One text through the automaton of a tree-sitter grammar, without tree-sitter: for texts that have
-// no error, the same tree.
+// Parses a text with the tables of a tree-sitter grammar, but without tree-sitter. For a text
+// without an error the tree is the same.
 //
 // tree-sitter's driver is made for editing: reference counts, error costs, reuse. This one keeps
-// what decides about texts without an error: a stack that readings of the text share, in which
-// stacks that have come to one state are one (with several links down), and the order in which
-// readings stand, since that settles which of two trees is taken. It gives up ("unsure") where
-// tree-sitter would begin to repair, or where it would drop readings because there are too many. So
-// no text is called clean in which tree-sitter finds an error.
+// only what decides about texts without an error. There is a stack that all readings of the text
+// share. Stacks that have reached the same state are merged, with several links down. The order of
+// the readings is kept, because it decides which of two trees is taken. The parser gives up
+// ("unsure") where tree-sitter would begin to repair, or would drop readings because there are too
+// many. So no text is called clean in which tree-sitter finds an error.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
-// Text of licences in the form in which notices are looked for. The definition and the oracle are
-// `normalise` of licences/notices.py.
+// Converts the text of a licence to the form in which notices are searched. The definition and the
+// oracle are `normalise` of licences/wording/notices.py.
 #include <cstring>
 
 #include "s7corpus.h"
@@ -17,7 +17,7 @@ bool is_word(uint8_t code) {
     return (lowered >= 'a' && lowered <= 'z') || (code >= '0' && code <= '9') || code == '_';
 }
 
-// A text, by where it ends.
+// A text with its end.
 struct Piece {
     const uint8_t *end;
 
@@ -91,7 +91,7 @@ uint64_t s7_plain_text(const uint8_t *text, uint64_t n_bytes, uint8_t *out) {
                 at = stop;
                 continue;
             }
-            // No end of a comment: the same run is not asked again.
+            // The run ends no comment, so it is not examined again.
             at = piece.behind(at, '*');
         } else {
             ++at;

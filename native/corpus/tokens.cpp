@@ -1,4 +1,4 @@
-// tokens.h: what is kept of the scanner's answers, and how it is asked.
+// tokens.h: the cache of the scanner's answers, and the calls of the scanner.
 #include "tokens.h"
 
 #include <bit>
@@ -175,7 +175,7 @@ bool Tokens::scan(uint32_t place, uint32_t memory, uint16_t state) {
         if (silence.bits[is_blank][code >> 6] >> (code & 63) & 1) return false;
     }
     const Answer &said = answer(place, memory, mode, silence);
-    // An empty token that changes nothing would come for ever.
+    // An empty token that changes nothing would be repeated for ever.
     if (!said.is_token || (said.is_empty && grammar_.next_state(state, said.symbol) == state))
         return false;
     last_.symbol = said.symbol, last_.start = place + said.start, last_.end = place + said.end,

@@ -1,9 +1,9 @@
 // Tokens of a text, as tree-sitter's driver asks a grammar's lexer, its external scanner and its
 // lexer of keywords for them.
 //
-// The lexers are tables (automaton.h). What the scanner says depends on nothing but which tokens
-// are wanted, its memory and the bytes that it looks at, so its answers are kept with those bytes:
-// mostly that it has nothing to say here, or where a line's indentation leads.
+// The lexers are tables (automaton.h). The answer of the scanner depends only on the wanted tokens,
+// its memory and the bytes that it reads. So its answers are cached with those bytes. Most of them
+// say that there is no token here, or what the indentation of a line means.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

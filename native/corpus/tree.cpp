@@ -1,5 +1,5 @@
-// tree.h: making, comparing and opening nodes; without recursion, since a text may nest as deep as
-// it is long.
+// tree.h: makes, compares and opens nodes. There is no recursion, because the depth of a text is
+// only bounded by its length.
 #include "tree.h"
 
 #include <cassert>

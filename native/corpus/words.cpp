@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint64_t P = 0x9E3779B97F4A7C15, Q = 0xD1342543DE82EF95;
 
-// What a byte counts in a word; 0: it is in none.
+// The value of a byte in the hash of a word, or 0 for a byte that separates words.
 constexpr std::array<uint16_t, 256> values() {
     std::array<uint16_t, 256> table{};
     for (uint16_t code = 0; code < 256; ++code) {

@@ -1,4 +1,4 @@
-// The calls of tokens.h: checks what it is given, cuts, and remembers what short pieces encode to.
+// The calls of tokens.h: checks arguments, cuts text, and caches the ids of short pieces.
 
 #include "tokens.h"
 
