@@ -1,5 +1,5 @@
-// What binds a file together: the root over the payloads' digests, and the seal, which lists the
-// header and every other lane.
+// Checks the root over the digests of the payloads, and the seal, which lists the header and every
+// other lane.
 #include <algorithm>
 #include <cstdio>
 

@@ -1,5 +1,5 @@
-// Memory that may run out, slices, and refusals: what every file of this folder uses. Nothing here
-// throws.
+// Allocation that reports failure, slices, and refusals, for every file of this folder. Nothing
+// here throws.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +23,7 @@ using i64 = std::int64_t;
 
 constexpr size_t kDigest = 32, kHex = 64;
 
-// Bytes of somebody else.
+// Bytes that somebody else owns.
 struct Slice {
     const char *data = nullptr;
     size_t n = 0;
@@ -51,7 +51,7 @@ inline int compare(const Slice &a, const Slice &b) {
     return order != 0 ? order : a.n < b.n ? -1 : a.n > b.n;
 }
 
-// A growing array of plain values. What can fail says so.
+// A growing array of plain values. Every call that can fail returns whether it succeeded.
 template <class T> class Vec {
     static_assert(std::is_trivially_copyable_v<T>);
 

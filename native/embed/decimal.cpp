@@ -1,4 +1,4 @@
-// Both directions with integers of as many bits as it takes; nothing is rounded but at the end.
+// Both directions use integers of as many bits as needed. Only the end result is rounded.
 #include "decimal.h"
 
 #include <bit>

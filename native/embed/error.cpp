@@ -1,4 +1,4 @@
-// Refusals: codes with what, where and remedy; and the words of each code.
+// Fills in refusals: a code with what, where and remedy. Each code has its text.
 #include <cstdarg>
 #include <cstdio>
 
@@ -10,7 +10,7 @@ namespace {
 
 constexpr char kAgain[] = "get the file again from its source";
 
-// What to do about a code, unless a call says something better.
+// The remedy for a code, unless a call states a better one.
 const char *remedy_of(s7f_status status) {
     switch (status) {
         case S7F_NULL:

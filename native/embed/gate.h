@@ -1,4 +1,4 @@
-// The CM-1 machine of specs/control.md: total over bytes, fail closed.
+// The CM-1 state machine of specs/control.md. It accepts any bytes and fails closed.
 #pragma once
 
 #include "common.h"
@@ -15,7 +15,7 @@ struct s7f_gate {
     s7f_status feed(const s7f::Slice &bytes, s7f_error *error);
     bool is_open() const { return state == kBody || state == kShifted; }
     s7f_status require_open(const char *call, s7f_error *error) const;
-    // What it takes to go back, where a call that was let in could not be done.
+    // The state to return to when an admitted call could not be done.
     struct Mark {
         State state;
         s7f::u64 offset;

@@ -1,4 +1,4 @@
-// Golden prompts: what a file says that its model answers, and what an engine answers.
+// Golden prompts: compares the answers in a file with those of an engine.
 #pragma once
 
 #include "reader.h"

@@ -1,5 +1,6 @@
-// JSON read without trust: one pass, a cap on depth, no key twice, whole characters only; and its
-// canonical bytes. It takes what Python's `json` takes within specs/artifact.md, "JSON payloads".
+// Reads untrusted JSON in one pass, with a cap on depth, without repeated keys and half characters,
+// and writes its canonical bytes. It accepts what Python's `json` accepts within specs/artifact.md,
+// "JSON payloads".
 #pragma once
 
 #include "common.h"

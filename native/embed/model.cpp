@@ -1,4 +1,4 @@
-// Opening a model, and who may use what of it.
+// Opens a model, and decides which thread may use which part of it.
 #include "model.h"
 
 #include <algorithm>

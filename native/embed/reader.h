@@ -1,4 +1,4 @@
-// A `.s7l` file as the reader took it (specs/artifact.md), for every other file of this folder.
+// A `.s7l` file that the reader accepted (specs/artifact.md), for every other file of this folder.
 #pragma once
 
 #include "json.h"
@@ -15,7 +15,7 @@ constexpr u64 kMaxDictBytes = u64{64} << 20, kMaxJsonBytes = u64{16} << 20,
 constexpr u32 kMaxLanes = 1024, kMaxRank = 8;
 constexpr u64 kMinChunk = 4096, kMaxChunk = u64{16} << 20;
 
-// What a JSON payload says that it is; kNoKind for DICT, FIELD and empty payloads.
+// The `kind` of a JSON payload; kNoKind for DICT, FIELD and empty payloads.
 enum LaneKind : u8 {
     kNoKind,
     kControl,
@@ -80,7 +80,7 @@ struct Seal {
     Vec<SealedPart> parts;  // by name
 };
 
-// What the JSON payloads of one file may still hold together.
+// The amount of JSON that the payloads of one file may still hold together.
 struct JsonBudget {
     i64 n_bytes, n_wide_bytes, n_values;
     explicit JsonBudget(u64 file_bytes);

@@ -1,4 +1,4 @@
-// Rule V6: every chunk, piece and part taken again, and what the golden prompts have to say.
+// Rule V6: hashes every chunk, piece and part again, and checks the form of the golden prompts.
 #include <algorithm>
 
 #include "rules.h"
@@ -52,26 +52,35 @@ struct Leaf {
     Digest hash;
 };
 
-// Every piece with a name is a record, in the same order and place.
-bool pieces_are_records(Rule &rule) {
-    const s7f_file &file = rule.file;
-    size_t i = 0, n_lane = 0;
+// Calls `take` with every piece of the seal, its lane and its offset in the file, until `take`
+// returns false. Returns whether it never did.
+template <typename Take> bool each_piece(const s7f_file &file, Take take) {
+    size_t n_lane = 0;
     for (const Lane &lane : file.lanes) {
         if (lane.kind == kSealKind) continue;
         const SealedLane &listed = file.seal.lanes[n_lane++];
         u64 offset = lane.payload();
         for (size_t k = 0; k < listed.n_pieces; ++k) {
             const Piece &piece = file.seal.pieces[listed.first_piece + k];
-            if (piece.name.n > 0) {
-                if (i == file.records.size() || !(file.records[i].name == piece.name) ||
-                    file.records[i].start != offset)
-                    return rule.need(false, "seal: its pieces are not the records of FIELD");
-                ++i;
-            }
+            if (!take(lane, piece, offset)) return false;
             offset += piece.n_bytes;
         }
     }
-    return rule.need(i == file.records.size(), "seal: its pieces are not the records of FIELD");
+    return true;
+}
+
+// Checks that every piece with a name is a record, in the same order and place.
+bool pieces_are_records(Rule &rule) {
+    const s7f_file &file = rule.file;
+    size_t i = 0;
+    const bool all = each_piece(file, [&](const Lane &, const Piece &piece, u64 offset) {
+        if (piece.name.n == 0) return true;
+        if (i == file.records.size()) return false;
+        const Record &record = file.records[i++];
+        return record.name == piece.name && record.start == offset;
+    });
+    return rule.need(all && i == file.records.size(),
+                     "seal: its pieces are not the records of FIELD");
 }
 
 // Hash the chunks of a piece again; `level` gets their leaves.
@@ -160,23 +169,15 @@ bool v6_chunks(Rule &rule) {
     if (!pieces_are_records(rule)) return false;
     Vec<Leaf> leaves;
     Vec<Digest> level;
-    size_t n_lane = 0;
-    for (const Lane &lane : file.lanes) {
-        if (lane.kind == kSealKind) continue;
-        const SealedLane &listed = file.seal.lanes[n_lane++];
-        u64 offset = lane.payload();
-        for (size_t k = 0; k < listed.n_pieces; ++k) {
-            const Piece &piece = file.seal.pieces[listed.first_piece + k];
-            if (!check_chunks(rule, lane, piece, offset, level)) return false;
-            offset += piece.n_bytes;
-            if (piece.name.n == 0) continue;
-            const Digest root = merkle_fold(level.data(), level.size());
-            const Leaf leaf{part_of(piece.name), static_cast<u32>(leaves.size()),
-                            leaf_hash(root.bytes, kDigest)};
-            if (!rule.memory(leaves.push(leaf))) return false;
-        }
-    }
-    return check_parts(rule, leaves);
+    const auto take = [&](const Lane &lane, const Piece &piece, u64 offset) {
+        if (!check_chunks(rule, lane, piece, offset, level)) return false;
+        if (piece.name.n == 0) return true;
+        const Digest root = merkle_fold(level.data(), level.size());
+        const Leaf leaf{part_of(piece.name), static_cast<u32>(leaves.size()),
+                        leaf_hash(root.bytes, kDigest)};
+        return rule.memory(leaves.push(leaf));
+    };
+    return each_piece(file, take) && check_parts(rule, leaves);
 }
 
 bool v6_golden(Rule &rule, i64 &n_golden) {

@@ -1,4 +1,4 @@
-// V0 to V7 of specs/verification.md over a file that the reader took.
+// Checks V0 to V7 of specs/verification.md on a file that the reader accepted.
 #pragma once
 
 #include "reader.h"
@@ -11,7 +11,7 @@ constexpr Slice kAbiHash = "201104d92f0dba786817afb6b48f367bd6d9b656cf31fcd39cbe
 constexpr Slice kPolicyHash = "cb58475e387d3b98bbdd33db6b543582749d9d293429bc232ec9b7aa085144c1";
 constexpr Slice kTablesDigest = "73b2f7e5119f5e12147830809a71d9a742e9bc629468a6706a7d9f1af7ea0117";
 
-// One rule while it is checked: `need` writes what is wrong the first time that something is.
+// One rule while it is checked. `need` records the first condition that does not hold.
 class Rule {
   public:
     Rule(const s7f_file &of, s7f_rule &to) : file(of), row(to) { row.verdict = S7F_PASS; }

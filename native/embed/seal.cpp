@@ -1,4 +1,5 @@
-// The seal as a structure: its shape is checked here, whether it is true is for the bytes to say.
+// Parses the seal into a structure. Only its shape is checked here. Its claims are compared with
+// the bytes elsewhere.
 #include <cstdio>
 
 #include "reader.h"
@@ -24,7 +25,7 @@ bool from_hex(const Slice &text, u8 *to, size_t n) {
     return true;
 }
 
-// Takes values out of hostile JSON by type; what does not fit is a refusal that names the place.
+// Extracts typed values from hostile JSON. A mismatch is a refusal that names the place.
 class Shape {
   public:
     Shape(const Document &document, const char *where, Seal &to, s7f_error *error)

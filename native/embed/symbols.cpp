@@ -18,7 +18,7 @@ bool ends_with(const Slice &text, const Slice &end) {
     return text.n >= end.n && text.from(text.n - end.n) == end;
 }
 
-// Neither letters nor digits: then a blank before it belongs to it.
+// Whether a symbol has neither letters nor digits. A blank before such a symbol belongs to it.
 bool is_marks(const Slice &symbol) {
     for (size_t i = 0; i < symbol.n;) {
         const size_t length = utf8_length(symbol.bytes() + i, symbol.n - i);

@@ -1,4 +1,5 @@
-// Reads the DICT lane without trust: what decides ids or text is obeyed, or the file is refused.
+// Reads the untrusted DICT lane. A field that decides ids or text is obeyed, or the file is
+// refused.
 #include "tokenizer.h"
 
 #include <algorithm>
@@ -112,7 +113,7 @@ double as_read(double score) {
 
 }  // namespace
 
-// One reading of a file; what is refused is named.
+// One reading of a file. A refusal names the field.
 class TokenizerReader {
   public:
     TokenizerReader(Tokenizer &to, s7f_error *error) : to_(to), error_(error) {}
