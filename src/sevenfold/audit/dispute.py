@@ -22,7 +22,7 @@ from sevenfold.audit.steps.bundle import StepBundle, is_step_bundle, read_bundle
 from sevenfold.audit.steps.dispute import DisputeFinding, dispute_step
 from sevenfold.audit.steps.export import begin, require_law, take_step
 from sevenfold.audit.steps.transcript import Transcript
-from sevenfold.audit.target import Findings, Stretch, subject_of
+from sevenfold.audit.target import Findings, Stretch, target_of
 from sevenfold.core.errors import UsageError, storage
 from sevenfold.core.hashing import Json
 from sevenfold.core.manifest import read_manifest
@@ -61,7 +61,7 @@ def _side(path: Path, given: Recipe | None, progress: Progress) -> RunSide | Ste
     if not path.is_dir() and is_step_bundle(path):
         return read_bundle(path)
     findings = Findings(progress)
-    recipe, out, artifact, _ = subject_of(_run_directory(path), given, findings)
+    recipe, out, artifact, _ = target_of(_run_directory(path), given, findings)
     check_supported(recipe)
     require_law(recipe, "--dispute")
     return RunSide(job=Job(recipe=recipe, out=out, progress=progress), artifact=artifact, findings=findings)

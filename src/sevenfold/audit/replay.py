@@ -32,7 +32,7 @@ from sevenfold.audit.target import (
     check_files,
     find_checkpoint,
     stretches,
-    subject_of,
+    target_of,
 )
 from sevenfold.core.errors import TrainingError, UsageError, storage
 from sevenfold.core.hashing import Json
@@ -235,7 +235,7 @@ def audit_steps(
         KeyboardInterrupt: the audit was stopped; the scratch directory is removed.
     """
     findings = Findings(progress)
-    recipe, out, artifact, facts = subject_of(path, given, findings)
+    recipe, out, artifact, facts = target_of(path, given, findings)
     check_supported(recipe)
     job = Job(recipe=recipe, out=out, progress=progress, trunks=(trunk,) if trunk else ())
     asked = (first, last)

@@ -62,7 +62,7 @@ class Findings:
             self.progress.note(f"warning: {line}")
 
 
-def subject_of(
+def target_of(
     path: Path, given: Recipe | None, findings: Findings
 ) -> tuple[Recipe, Path, Artifact | None, Mapping[str, Json]]:
     """Return recipe, run directory, sealed file and sealed facts."""

@@ -17,8 +17,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from sevenfold.core.errors import SevenfoldError, StorageError, UsageError, storage
+from sevenfold.core.errors import SevenfoldError, StorageError, storage
 from sevenfold.core.files import atomic_writer
+from sevenfold.core.process.modules import require_module
 
 ROWS_PER_GROUP = 256
 CODEC = "zstd"
@@ -70,15 +71,8 @@ def pyarrow_version() -> str:
 
 def pyarrow_library() -> Any:
     """Return `pyarrow` with its Parquet module. Raises UsageError when it is not installed."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UsageError(
-            f"Parquet needs pyarrow, which is not installed ({error})",
-            remedy="pip install 'sevenfold[train]'",
-        ) from error
-    return pyarrow
+    require_module("pyarrow.parquet", "Parquet needs pyarrow")
+    return require_module("pyarrow")
 
 
 def _schema(columns: Columns) -> Any:

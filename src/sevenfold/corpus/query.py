@@ -11,6 +11,7 @@ from typing import Any
 from sevenfold.core.documents import read_rows
 from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.hashing import Json
+from sevenfold.core.process.modules import require_module
 from sevenfold.core.run_files import LEDGER
 from sevenfold.corpus.ledger import LEDGER_COLUMNS
 
@@ -62,13 +63,7 @@ def query(path: Path, sql: str) -> tuple[list[str], list[tuple[Json, ...]]]:
         StorageError: the file is not a ledger.
         UsageError: DuckDB is not installed, or refuses the question.
     """
-    try:
-        import duckdb
-    except ImportError as error:
-        raise UsageError(
-            f"questions to the ledger need duckdb, which is not installed ({error})",
-            remedy="pip install 'sevenfold[train]'",
-        ) from error
+    duckdb = require_module("duckdb", "questions to the ledger need duckdb")
     # This refuses a file that is not a ledger with a message of our own.
     next(read_rows(path, LEDGER_COLUMNS), None)
     with duckdb.connect(":memory:") as connection:

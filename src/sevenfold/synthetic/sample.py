@@ -33,7 +33,9 @@ class SyntheticSample:
 
 # The attempts of one block. None stands for an attempt that failed a check.
 Attempts = list[SyntheticSample | None]
-Maker = Callable[[SeededChoices], Generator[ExecutionRequest, Outcome, SyntheticSample | None]]
+# A generator at work on one sample. It yields programs to execute, and receives their results.
+SampleRoutine = Generator[ExecutionRequest, Outcome, SyntheticSample | None]
+Maker = Callable[[SeededChoices], SampleRoutine]
 
 
 def fenced(code: str, language: str) -> str:

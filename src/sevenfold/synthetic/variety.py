@@ -15,8 +15,8 @@ from collections import Counter
 from functools import cache
 from typing import Any
 
-from sevenfold.core.errors import UsageError
 from sevenfold.core.hashing import Json, digest
+from sevenfold.core.process.modules import require_module
 from sevenfold.synthetic.generators.words import CONTAINERS, PEOPLE, PLACES, TOPICS
 
 GRAMMARS = {
@@ -36,18 +36,9 @@ def parser(language: str) -> Any:
     """Return tree-sitter's parser of a language in GRAMMARS. Raises UsageError when the grammar is
     not installed.
     """
-    import importlib
-
-    try:
-        import tree_sitter
-
-        grammar = importlib.import_module(GRAMMARS[language])
-    except ImportError as error:
-        raise UsageError(
-            f"samples in {language} are parsed by {GRAMMARS[language]}, which is not installed ({error})",
-            remedy="pip install 'sevenfold[train]'",
-        ) from error
-    return tree_sitter.Parser(tree_sitter.Language(grammar.language()))
+    need = f"samples in {language} are parsed by {GRAMMARS[language]}"
+    library, grammar = require_module("tree_sitter", need), require_module(GRAMMARS[language], need)
+    return library.Parser(library.Language(grammar.language()))
 
 
 def parses(source: str, language: str) -> bool:

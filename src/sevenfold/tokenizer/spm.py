@@ -15,7 +15,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from sevenfold.core.errors import StorageError, UsageError
+from sevenfold.core.errors import StorageError
+from sevenfold.core.process.modules import require_module
 
 MAX_PIECES = 2_000_000
 # Characters of one entry.
@@ -57,13 +58,8 @@ def train(counts: Iterable[tuple[str, int]], kind: str, size: int, letters: str)
         StorageError: the pieces do not give as many entries.
         UsageError: sentencepiece is not installed.
     """
-    try:
-        import sentencepiece
-    except ImportError as error:
-        raise UsageError(
-            f"tokenizer.algo sentencepiece_{kind} needs sentencepiece, which is not installed ({error})",
-            remedy="pip install 'sevenfold[train]'",
-        ) from error
+    need = f"tokenizer.algo sentencepiece_{kind} needs sentencepiece"
+    sentencepiece = require_module("sentencepiece", need)
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(

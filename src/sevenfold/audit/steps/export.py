@@ -37,7 +37,7 @@ from sevenfold.audit.target import (
     check_files,
     find_checkpoint,
     stretches,
-    subject_of,
+    target_of,
 )
 from sevenfold.core.errors import TrainingError, UsageError, storage
 from sevenfold.core.hashing import Json
@@ -289,7 +289,7 @@ def export_step(
         raise UsageError(f"--export-step {step}", remedy="steps are counted from 1")
     refuse_foreign(out, begins_bundle, "step bundle")
     findings = Findings(progress)
-    recipe, directory, artifact, facts = subject_of(path, given, findings)
+    recipe, directory, artifact, facts = target_of(path, given, findings)
     check_supported(recipe)
     require_law(recipe, "--export-step")
     job = Job(recipe=recipe, out=directory, progress=progress)

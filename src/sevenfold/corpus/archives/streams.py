@@ -12,7 +12,7 @@ import lzma
 from collections.abc import Callable
 from typing import IO, Any, cast
 
-from sevenfold.core.errors import UsageError
+from sevenfold.core.process.modules import require_module
 from sevenfold.corpus.archives.entry import BLOCK, Budget
 
 LZMA_MEMORY = 256 << 20
@@ -89,12 +89,7 @@ def decompressed(file: IO[bytes]) -> IO[bytes]:
 
 
 def _zstd(file: IO[bytes]) -> IO[bytes]:
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise UsageError(
-            f"zstd needs pyarrow, which is not installed ({error})", remedy="pip install 'sevenfold[train]'"
-        ) from error
+    pyarrow = require_module("pyarrow", "zstd needs pyarrow")
     return cast("IO[bytes]", io.BufferedReader(pyarrow.CompressedInputStream(file, "zstd"), BLOCK))
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Literal
 
-from sevenfold.core.errors import RecipeError, UsageError
+from sevenfold.core.errors import RecipeError
 from sevenfold.core.process.log import one_line
+from sevenfold.core.process.modules import require_module
 
 # A licence exists, but it cannot be determined. The name is on no list, so it is never allowed.
 UNRECOGNISED = "LicenseRef-unrecognised"
@@ -35,14 +36,8 @@ class Judgement:
 
 @cache
 def _library() -> tuple[Any, Any]:
-    try:
-        import license_expression
-    except ImportError as error:
-        raise UsageError(
-            f"licences need license-expression, which is not installed ({error})",
-            remedy="pip install 'sevenfold[train]'",
-        ) from error
-    return license_expression, license_expression.get_spdx_licensing()
+    library = require_module("license_expression", "licences need license-expression")
+    return library, library.get_spdx_licensing()
 
 
 @lru_cache(maxsize=8192)

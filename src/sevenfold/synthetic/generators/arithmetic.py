@@ -11,14 +11,13 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from sevenfold.sandbox.request import ExecutionRequest, Outcome
 from sevenfold.synthetic.rng import SeededChoices
-from sevenfold.synthetic.sample import SyntheticSample
+from sevenfold.synthetic.sample import Maker, SampleRoutine, SyntheticSample
 from sevenfold.synthetic.variety import text_shape
 
 _EQUATION = re.compile(r"^[\d\s()+*/%.-]+(?:=[\d\s()+*/%.-]+)+$")
@@ -92,12 +91,10 @@ def written(worked: Worked, rng: SeededChoices) -> SyntheticSample | None:
     return SyntheticSample(worked.question, response, "text", text_shape(f"{worked.question} {response}"))
 
 
-def maker(
-    work: Callable[[SeededChoices], Worked],
-) -> Callable[[SeededChoices], Generator[ExecutionRequest, Outcome, SyntheticSample | None]]:
+def maker(work: Callable[[SeededChoices], Worked]) -> Maker:
     """Return a maker of samples from a function that works out one question."""
 
-    def make(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
+    def make(rng: SeededChoices) -> SampleRoutine:
         yield from ()
         return written(work(rng), rng)
 

@@ -9,15 +9,14 @@ list, `{f}` the function. Rust comes with its reasoning as comments (D3).
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sevenfold.sandbox.request import ExecutionRequest, Outcome
 from sevenfold.synthetic.data_files import read_data
 from sevenfold.synthetic.generators.parts import CHANGES, TESTS, part
 from sevenfold.synthetic.generators.words import TOPICS
 from sevenfold.synthetic.rng import SeededChoices
-from sevenfold.synthetic.sample import Maker, SyntheticSample, fenced
+from sevenfold.synthetic.sample import Maker, SampleRoutine, SyntheticSample, fenced
 from sevenfold.synthetic.variety import code_shape, parses
 
 _TESTS = tuple(row for row in TESTS["int"] if row.portable)
@@ -187,7 +186,7 @@ def asked(task: PortableTask, language: str, rng: SeededChoices) -> str:
 def writing(language: str) -> Maker:
     """Return the maker of functions in a language."""
 
-    def make(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
+    def make(rng: SeededChoices) -> SampleRoutine:
         task = portable_task(rng, language)
         yield from ()
         if not parses(task.source, language):
@@ -207,7 +206,7 @@ def repairing(language: str) -> Maker:
     function.
     """
 
-    def make(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
+    def make(rng: SeededChoices) -> SampleRoutine:
         task = portable_task(rng, language)
         yield from ()
         known = [mistake for mistake in _MISTAKES if task.source.count(mistake[0]) == 1]
@@ -232,7 +231,7 @@ def repairing(language: str) -> Maker:
     return make
 
 
-def rust_reasoning(rng: SeededChoices) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
+def rust_reasoning(rng: SeededChoices) -> SampleRoutine:
     """Make a Rust function with its reasoning as comments before and beside the code (D3)."""
     task = portable_task(rng, "rust")
     yield from ()

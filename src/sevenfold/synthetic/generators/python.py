@@ -27,7 +27,7 @@ from sevenfold.synthetic.generators.programs import (
     styles,
 )
 from sevenfold.synthetic.rng import SeededChoices
-from sevenfold.synthetic.sample import SyntheticSample, failed, fenced
+from sevenfold.synthetic.sample import SampleRoutine, SyntheticSample, failed, fenced
 from sevenfold.synthetic.variety import code_shape
 
 # A program that judges a function by the results of its calls in another process. The function is not
@@ -149,9 +149,7 @@ def _buggy(
     return None
 
 
-def function(
-    rng: SeededChoices, draw: Drawer | None = None
-) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
+def function(rng: SeededChoices, draw: Drawer | None = None) -> SampleRoutine:
     """Make a task of writing a function."""
     task = yield from _solved(rng, draw)
     if task is None:
@@ -165,9 +163,7 @@ def function(
     return SyntheticSample(instruction, response, "python", code_shape(task.source, "python"))
 
 
-def unit_tests(
-    rng: SeededChoices, draw: Drawer | None = None
-) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
+def unit_tests(rng: SeededChoices, draw: Drawer | None = None) -> SampleRoutine:
     """Make a task of writing unit tests. The tests must pass on the function and fail on a bug."""
     task = yield from _solved(rng, draw)
     if task is None:
@@ -230,9 +226,7 @@ def _test_module(task: PythonTask, chosen: list[int], style: str) -> str:
     return "\n\n\n".join(functions)
 
 
-def explanation(
-    rng: SeededChoices, draw: Drawer | None = None
-) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
+def explanation(rng: SeededChoices, draw: Drawer | None = None) -> SampleRoutine:
     """Make a task of explaining a bug: its line, the mistake, an input that shows it, and the
     corrected function.
     """
@@ -267,9 +261,7 @@ def _evidence(task: PythonTask, index: int, wrong: str, rng: SeededChoices) -> s
     )
 
 
-def repair(
-    rng: SeededChoices, draw: Drawer | None = None
-) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
+def repair(rng: SeededChoices, draw: Drawer | None = None) -> SampleRoutine:
     """Make a task of repairing a bug with a unified diff. The diff is applied to the buggy text, and
     the result is executed.
     """
@@ -355,9 +347,7 @@ _TARGETS: dict[Style | str, tuple[str, ...]] = {
 }
 
 
-def refactoring(
-    rng: SeededChoices, draw: Drawer | None = None
-) -> Generator[ExecutionRequest, Outcome, SyntheticSample | None]:
+def refactoring(rng: SeededChoices, draw: Drawer | None = None) -> SampleRoutine:
     """Make a task of refactoring to another style with equal results."""
     task = yield from _solved(rng, draw)
     if task is None or task.source == task.other:

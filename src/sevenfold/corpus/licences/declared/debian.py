@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sevenfold.core.errors import UsageError
+from sevenfold.core.process.modules import require_module
 from sevenfold.corpus.licences.path_patterns import debian_pattern
 from sevenfold.corpus.licences.policy import UNRECOGNISED, canonical, combine, is_valid
 
@@ -115,21 +115,14 @@ def parse_copyright(data: bytes) -> DebianCopyright | None:
         r"^Format(?:-Specification)?:", text, re.MULTILINE
     ):
         return None
+    library = require_module("debian_inspector.copyright", "Debian's copyright files need debian-inspector")
     try:
-        from debian_inspector.copyright import CopyrightFilesParagraph
-        from debian_inspector.copyright import DebianCopyright as Parsed
-    except ImportError as error:
-        raise UsageError(
-            f"Debian's copyright files need debian-inspector, which is not installed ({error})",
-            remedy="pip install 'sevenfold[train]'",
-        ) from error
-    try:
-        paragraphs = Parsed.from_text(text).paragraphs
+        paragraphs = library.DebianCopyright.from_text(text).paragraphs
     except (ValueError, AttributeError, TypeError, LookupError):
         return None
     stanzas = [
         Stanza(tuple(p.files.values), canonical(to_spdx(p.license.name or "")))
         for p in paragraphs
-        if isinstance(p, CopyrightFilesParagraph) and p.files and p.files.values
+        if isinstance(p, library.CopyrightFilesParagraph) and p.files and p.files.values
     ]
     return DebianCopyright(stanzas) if stanzas else None

@@ -204,7 +204,7 @@ def read_classifiers(values: list[str]) -> tuple[Said, ...]:
     names = [
         value.strip().rpartition("::")[2].strip() for value in values if re.match(r"\s*License\s*::", value)
     ]
-    # "OSI Approved" is only the branch on which the others stand.
+    # "OSI Approved" is only the parent of the other classifiers.
     if len(names) > 1:
         names = [name for name in names if name != "OSI Approved"]
     said: list[Said] = []

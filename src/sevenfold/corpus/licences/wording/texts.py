@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-from sevenfold.core.errors import UsageError
+from sevenfold.core.process.modules import require_module
 from sevenfold.corpus.licences.policy import base_name
 from sevenfold.corpus.text.ngrams import ngram_hashes, unique, word_hashes
 
@@ -52,17 +52,11 @@ class _Library:
 
 @cache
 def _library() -> _Library:
-    try:
-        from identify.vendor.licenses import LICENSES
-    except ImportError as error:
-        raise UsageError(
-            f"licence texts need identify, which is not installed ({error})",
-            remedy="pip install 'sevenfold[train]'",
-        ) from error
-    found = [grams(re.sub(r"\[[a-z ]+\]|copyright \(c\)", " ", text.lower())) for _, text in LICENSES]
+    licences = require_module("identify.vendor.licenses", "licence texts need identify").LICENSES
+    found = [grams(re.sub(r"\[[a-z ]+\]|copyright \(c\)", " ", text.lower())) for _, text in licences]
     known = unique(np.concatenate(found))
     owners = np.stack([np.isin(known, held, assume_unique=True) for held in found], axis=1)
-    return _Library(tuple(name for name, _ in LICENSES), tuple(map(len, found)), known, owners)
+    return _Library(tuple(name for name, _ in licences), tuple(map(len, found)), known, owners)
 
 
 @lru_cache(maxsize=256)
