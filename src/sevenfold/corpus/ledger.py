@@ -59,7 +59,7 @@ REASONS: Mapping[Reason, str] = {
     "corrupt": "an archive, or a file of one, that is damaged or of an unknown form",
     "bomb": "an archive that unfolds to more than its size allows, or has too many entries",
     "trailing_data": (
-        "bytes of an archive that belong to none of its entries, as of a second archive behind the first"
+        "bytes of an archive that belong to none of its entries, such as a second archive after the first"
     ),
     "no_documents": "a package in which no file is asked for",
     "unsafe_path": "an archive names a path that is absolute, leaves it, or is none",
@@ -67,7 +67,7 @@ REASONS: Mapping[Reason, str] = {
     "duplicate_key": "a record, or an object in it, that names a key a second time",
     "link": "a link, a device or another entry that is no regular file",
     "encrypted": "an encrypted file of an archive",
-    "pointer": "a file of git-lfs or git-annex that stands for another one",
+    "pointer": "a file of git-lfs or git-annex that points to another one",
     "too_large": "more bytes than corpus.max_bytes",
     "licence_unknown": "no licence, or not a valid SPDX expression",
     "licence_not_allowed": "the SPDX expression cannot be satisfied by corpus.licences",
