@@ -14,6 +14,8 @@
 // Threads that wait in the program until they are needed (s7.h). Returns -1 if none is left.
 int s7_thread_start(void *(*work)(void *), void *argument);
 void s7_thread_join(int thread);
+// Nanoseconds of the program's clock. Two calls may see the same time: clocks of pages are coarse.
+int64_t s7_clock();
 
 namespace s7 {
 
@@ -80,8 +82,12 @@ class Sleep {
 
 #endif
 
-// There is no clock.
+#if defined(__wasm_atomics__)
+inline int64_t now() { return s7_clock(); }
+#else
+// There is no clock, and nothing to choose by it.
 inline int64_t now() { return 0; }
+#endif
 inline void *take_zeroed(size_t n_bytes) { return s7_take(n_bytes); }
 inline void give(void *block) {
     if (block != nullptr) s7_give(block);

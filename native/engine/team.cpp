@@ -8,11 +8,19 @@ namespace {
 constexpr int kSpins = 2000;       // reads of a word before a thread yields the processor
 constexpr int kIdleSpins = 20000;  // reads for the next pass before sleep, about 50 us
 
+#if defined(__wasm_atomics__)
+constexpr int kLoads = 20;
+const std::atomic<u32> nothing{0};
+#endif
+
 inline void pause_briefly() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     asm volatile("yield");
+#elif defined(__wasm_atomics__)
+    // WebAssembly has no such instruction. So many loads take as long as one of a processor does.
+    for (int i = 0; i < kLoads; ++i) (void)nothing.load(std::memory_order_relaxed);
 #endif
 }
 

@@ -128,6 +128,9 @@ EXPORT void s7_give(void *data) {
 
 #if defined(__wasm_atomics__)
 
+extern "C" [[clang::import_module("host"), clang::import_name("now")]] int64_t host_now();
+int64_t s7_clock() { return host_now(); }
+
 namespace {
 
 constexpr uint32_t kWaiting = 1, kWanted = 2;  // 0: no worker is there

@@ -1,6 +1,7 @@
-"""The engine on WebGPU, in Chromium on its GPU in software: logits and cache of the reference bit for
-bit, for every shape, wherever a prompt is cut, with packed products and without; a wrong constant
-in any program is seen, and a device that is lost in the middle of an answer changes no byte of it.
+"""The engine on WebGPU, twice: in Chromium (Dawn on SwiftShader) and in Deno (wgpu on lavapipe), which
+share no code. Logits and cache are those of the reference bit for bit, for every shape, wherever a
+prompt is cut, with packed products and without; a wrong constant in any program is seen, and a
+device that is lost in the middle of an answer changes no byte of it.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import browser as driver
+import deno as second
 import numpy as np
 import pytest
 from browser import SOFTWARE_GPU, Page, chromium
+from deno import deno
 from embed_models import seal_input
 from site_server import Site
 from test_web_engine import EVERY_CUT, expected, runs_of, seal
@@ -23,10 +26,7 @@ from tiny_models import EXTREMES, SHAPES, tiny
 from sevenfold.artifact import build_contents, write_artifact
 from sevenfold.engine.session import Model
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(driver.PROGRAM is None, reason="chromium is not here: `make web-tools` installs it"),
-]
+pytestmark = pytest.mark.slow
 DEMO = Path(__file__).resolve().parents[2] / "models" / "sevenfold_models" / "demo-1m.s7l"
 ONLY_PAGE = "<!doctype html><title>tests</title><script type=module src=harness.js></script>"
 
@@ -45,6 +45,8 @@ def folder(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    if driver.PROGRAM is None:
+        pytest.skip("chromium is not here: `make web-tools` installs it")
     site = Site(folder)
     with chromium(tmp_path_factory.mktemp("profile"), *SOFTWARE_GPU) as running:
         tab = running.page(site.url)
@@ -55,14 +57,21 @@ def page(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pag
     site.stop()
 
 
-@pytest.fixture
-def harness(page: Page) -> Callable[..., Any]:
+@pytest.fixture(scope="module", params=["swiftshader", "lavapipe"])
+def harness(folder: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """harness(NAME, *arguments) -> what the function of web/test/browser/harness.ts returns."""
+    if request.param == "lavapipe":
+        if second.PROGRAM is None or second.DRIVER is None:
+            pytest.skip("deno or lavapipe is not here: `make web-tools` installs them")
+        with deno(folder / "harness.js", folder) as process:
+            yield process.call
+        return
+    page: Page = request.getfixturevalue("page")
 
     def call(name: str, *arguments: object) -> Any:
         return page.evaluate(f"harness.{name}({', '.join(map(json.dumps, arguments))})")
 
-    return call
+    yield call
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -168,10 +177,20 @@ def test_a_lost_device_changes_no_sampled_answer(harness: Callable[..., Any]) ->
 
 
 def test_calls_of_the_device(harness: Callable[..., Any]) -> None:
-    n_dispatches, n_submissions = harness("counts", DEMO.name, 16)
-    assert n_submissions == 2, "eight tokens to a submission"
+    counts = harness("counts", DEMO.name, 16)
+    assert counts["n_submissions"] == 2, "eight tokens to a submission"
     # Of four layers 19 each, and 5 around them.
-    assert n_dispatches == 16 * (4 * 19 + 5)
+    assert counts["n_dispatches"] == 16 * (4 * 19 + 5)
+    # Ids, four sizes for each layer and token in 256 bytes; and of a token nothing but its id.
+    assert counts["n_bytes_read"] == 16 * 4
+    assert counts["n_bytes_written"] == 4 + 16 * 4 * 4 * 256
+
+
+@pytest.mark.parametrize(("packed", "plain"), [(5, 9), (9, 5)])
+def test_packed_products_are_taken_where_they_are_faster(
+    packed: int, plain: int, harness: Callable[..., Any]
+) -> None:
+    assert harness("packed", packed, plain) == (packed < plain)
 
 
 def test_twenty_thousand_tokens_of_real_code(harness: Callable[..., Any]) -> None:

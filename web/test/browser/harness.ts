@@ -15,6 +15,8 @@ import {
 import { toHex } from "../../src/core/bytes.ts";
 import { startHash } from "../../src/core/sha256.ts";
 import { hashLogits } from "../../src/engine/golden.ts";
+import type { Counts } from "../../src/engine/webgpu/device.ts";
+import { isPackedFaster } from "../../src/engine/webgpu/packed.ts";
 import { digestsOf, type Run } from "../shared/digests.ts";
 
 /** One constant of one program, changed. */
@@ -133,16 +135,33 @@ async function opened(
   return [engine, notes];
 }
 
-/** Dispatches and submissions of greedy tokens. */
-async function counts(url: string, n_tokens: number): Promise<[number, number]> {
+/** Whether packed products are taken where a round of them takes `packed` ms, and one of others `plain`. */
+async function packed(packed: number, plain: number): Promise<boolean> {
+  const adapter = (await navigator.gpu.requestAdapter())!;
+  const device = await adapter.requestDevice();
+  // Each round is two looks at the clock, and the two ways take turns.
+  let [n_looks, now] = [0, 0];
+  const clock = (): number => {
+    const way = Math.floor(n_looks / 2) % 2 === 0 ? packed : plain;
+    if (n_looks++ % 2 === 1) now += way;
+    return now;
+  };
+  const found = await isPackedFaster(device, clock);
+  device.destroy();
+  return found;
+}
+
+/** What greedy tokens cost in calls and bytes. */
+async function counts(url: string, n_tokens: number): Promise<Counts> {
   const engine = await WebGpuEngine.make(loadWeights(readArtifact(await source(url))));
   const session = engine.session();
   await session.forward([1], 0);
-  const before = { ...engine.counts };
+  const before = { ...engine.device.counts };
   await session.generate([1], n_tokens, []);
-  const { n_dispatches, n_submissions } = engine.counts;
+  const after = engine.device.counts;
   engine.close();
-  return [n_dispatches - before.n_dispatches, n_submissions - before.n_submissions];
+  const names = Object.keys(after) as (keyof Counts)[];
+  return Object.fromEntries(names.map((name) => [name, after[name] - before[name]])) as unknown as Counts;
 }
 
-Object.assign(globalThis, { harness: { digests, blocks, windows, lost, opened, counts } });
+Object.assign(globalThis, { harness: { digests, blocks, windows, lost, opened, counts, packed } });

@@ -70,6 +70,11 @@ function fromBase64(text: string): Bytes {
   return bytes;
 }
 
+// The engine's clock: by it, it chooses whether a step is taken by all threads or by one.
+function nanoseconds(): bigint {
+  return BigInt(Math.round(performance.now() * 1e6));
+}
+
 /** The module, compiled once. */
 export function compile(hasThreads: boolean): Promise<WebAssembly.Module> {
   let found = compiled.get(hasThreads);
@@ -103,7 +108,7 @@ export class WasmInstance {
 
   private constructor(module: WebAssembly.Module, shared: WebAssembly.Memory | null) {
     this.module = module;
-    const host = { lend: (name: number, n: number) => this.lend(name, n) };
+    const host = { lend: (name: number, n: number) => this.lend(name, n), now: nanoseconds };
     const imports: WebAssembly.Imports = shared ? { host, env: { memory: shared } } : { host };
     this.exports = new WebAssembly.Instance(module, imports).exports as unknown as Exports;
     const memory = shared ?? this.exports.memory;

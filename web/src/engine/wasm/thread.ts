@@ -12,8 +12,8 @@ export interface ThreadStart {
 }
 
 function run({ index, stack, module, memory }: ThreadStart): void {
-  // Codes are lent while a model is made, by the thread that makes it.
-  const imports = { env: { memory }, host: { lend: () => 0 } };
+  // Codes are lent and time is taken by the thread that calls the engine.
+  const imports = { env: { memory }, host: { lend: () => 0, now: () => 0n } };
   const exports = new WebAssembly.Instance(module, imports).exports as unknown as Exports;
   exports.__stack_pointer.value = stack;
   exports.s7w_wait_for_work(index);

@@ -46,7 +46,7 @@ export class Sizes {
 
   /** Give the sizes that do not change to the device. */
   writeFixed(): void {
-    this.#device.gpu.queue.writeBuffer(this.buffer, 0, this.#words, 0, (this.#n_fixed * this.slot_bytes) / 4);
+    this.#device.write(this.buffer, 0, this.#words.subarray(0, (this.#n_fixed * this.slot_bytes) / 4));
   }
 
   /** Give the others to the device, and begin again. */
@@ -55,8 +55,7 @@ export class Sizes {
       number,
       number,
     ];
-    if (end > begin)
-      this.#device.gpu.queue.writeBuffer(this.buffer, 4 * begin, this.#words, begin, end - begin);
+    if (end > begin) this.#device.write(this.buffer, 4 * begin, this.#words.subarray(begin, end));
     this.#n_used = this.#n_fixed;
   }
 }
@@ -81,25 +80,17 @@ export function bind(device: Device, sizes: Sizes, operation: Operation, buffers
   return { pipeline, group };
 }
 
-/** How often the device was called: what a step costs beside arithmetic. */
-export interface Counts {
-  n_dispatches: number;
-  n_submissions: number;
-}
-
 /** Commands of one submission. */
 export class Commands {
   readonly #device: Device;
   readonly #sizes: Sizes;
-  readonly #counts: Counts;
   readonly #encoder: GPUCommandEncoder;
   #pass: GPUComputePassEncoder | null = null;
 
-  constructor(device: Device, sizes: Sizes, counts: Counts) {
+  constructor(device: Device, sizes: Sizes) {
     device.check();
     this.#device = device;
     this.#sizes = sizes;
-    this.#counts = counts;
     this.#encoder = device.gpu.createCommandEncoder();
   }
 
@@ -108,7 +99,7 @@ export class Commands {
     this.#pass.setPipeline(pipeline);
     this.#pass.setBindGroup(0, group, [sizesAt]);
     this.#pass.dispatchWorkgroups(x, y, z);
-    this.#counts.n_dispatches += 1;
+    this.#device.counts.n_dispatches += 1;
   }
 
   copy(from: GPUBuffer, fromAt: number, to: GPUBuffer, toAt: number, n_bytes: number): void {
@@ -121,6 +112,6 @@ export class Commands {
     this.#pass?.end();
     this.#sizes.writeMoving();
     this.#device.gpu.queue.submit([this.#encoder.finish()]);
-    this.#counts.n_submissions += 1;
+    this.#device.counts.n_submissions += 1;
   }
 }

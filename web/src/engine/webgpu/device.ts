@@ -5,22 +5,20 @@
 
 import { EngineError } from "../../core/errors.ts";
 import { lawTables } from "../tables.ts";
-import { type Operation, programText, PROGRAMS, writtenBindings } from "./shaders.ts";
+import { isPackedFaster } from "./packed.ts";
+import { compiled, GPU_USAGE, type Program } from "./pipeline.ts";
+import { type Operation, programText, PROGRAMS } from "./shaders.ts";
 
 export interface DeviceOptions {
   /** The default is `navigator.gpu`. */
   readonly gpu?: GPU;
-  /** Whether `dot4I8Packed` is used; the default is where the language has it. */
+  /** Whether `dot4I8Packed` is used; the default is where it is found faster. */
   readonly isPacked?: boolean;
   /** Changes the text of a program: for tests, which spoil one. */
   readonly edit?: (operation: Operation, text: string) => string;
 }
 
-export interface Program {
-  readonly pipeline: GPUComputePipeline;
-  readonly layout: GPUBindGroupLayout;
-}
-
+const MAP_READ_MODE = 1;
 const REMEDY = "the engine in WebAssembly gives the same answers";
 
 export function gpuError(what: string): EngineError {
@@ -60,8 +58,18 @@ async function requested(gpu: GPU | undefined, needs: Needs): Promise<[GPUAdapte
   }
 }
 
+/** What the device was asked for since it was made: what a step costs beside arithmetic. */
+export interface Counts {
+  n_dispatches: number;
+  n_submissions: number;
+  /** Bytes that went to the device, and those that were read from it. */
+  n_bytes_written: number;
+  n_bytes_read: number;
+}
+
 export class Device {
   readonly gpu: GPUDevice;
+  readonly counts: Counts = { n_dispatches: 0, n_submissions: 0, n_bytes_written: 0, n_bytes_read: 0 };
   readonly isPacked: boolean;
   readonly description: string;
   readonly tables: GPUBuffer;
@@ -87,8 +95,8 @@ export class Device {
     const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
     const [adapter, device] = await requested(gpu, needs);
     const has = gpu!.wgslLanguageFeatures?.has("packed_4x8_integer_dot_product") ?? false;
-    const isPacked = options.isPacked ?? has;
     try {
+      const isPacked = options.isPacked ?? (has && (await isPackedFaster(device)));
       const made = await Promise.all(
         (Object.keys(PROGRAMS) as Operation[]).map(async (operation) => {
           const text = programText(operation, isPacked);
@@ -119,8 +127,14 @@ export class Device {
   /** A buffer with values in it. */
   filled(values: Uint32Array<ArrayBuffer> | Int32Array<ArrayBuffer>): GPUBuffer {
     const buffer = this.buffer(values.byteLength);
-    this.gpu.queue.writeBuffer(buffer, 0, values);
+    this.write(buffer, 0, values);
     return buffer;
+  }
+
+  /** Give values to a buffer, from a byte of it on. */
+  write(buffer: GPUBuffer, at: number, values: Uint32Array<ArrayBuffer> | Int32Array<ArrayBuffer>): void {
+    this.gpu.queue.writeBuffer(buffer, at, values);
+    this.counts.n_bytes_written += values.byteLength;
   }
 
   give(buffer: GPUBuffer): void {
@@ -142,40 +156,16 @@ export class Device {
   async read(staging: GPUBuffer, n_bytes: number): Promise<ArrayBuffer> {
     this.check();
     try {
-      await staging.mapAsync(GPU_READ, 0, n_bytes);
+      await staging.mapAsync(MAP_READ_MODE, 0, n_bytes);
     } catch (error) {
       this.check();
       throw gpuError(`the device was lost: ${String(error)}`);
     }
+    this.counts.n_bytes_read += n_bytes;
     const found = staging.getMappedRange(0, n_bytes).slice(0);
     staging.unmap();
     // A refused command may have left old values there.
     this.check();
     return found;
   }
-}
-
-// As in the specification; Node.js has no globals for them.
-export const GPU_USAGE = { MAP_READ: 1, COPY_SRC: 4, COPY_DST: 8, STORAGE: 128 } as const;
-const GPU_READ = 1;
-const FOR_COMPUTE = 4;
-
-async function compiled(device: GPUDevice, operation: Operation, text: string): Promise<Program> {
-  const layout = device.createBindGroupLayout({
-    entries: writtenBindings(text).map((isWritten, binding) => ({
-      binding,
-      visibility: FOR_COMPUTE,
-      buffer: {
-        type: isWritten ? ("storage" as const) : ("read-only-storage" as const),
-        // One buffer holds the sizes of all calls.
-        hasDynamicOffset: binding === 1,
-      },
-    })),
-  });
-  const module = device.createShaderModule({ code: text });
-  const pipeline = await device.createComputePipelineAsync({
-    layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
-    compute: { module, entryPoint: PROGRAMS[operation][1] },
-  });
-  return { pipeline, layout };
 }

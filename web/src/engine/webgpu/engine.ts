@@ -5,9 +5,10 @@
 
 import type { Engine, EngineSession } from "../engine.ts";
 import type { ModelShape, ModelWeights } from "../weights.ts";
-import { bind, type Bound, Commands, type Counts, Sizes } from "./calls.ts";
-import { Device, type DeviceOptions, GPU_USAGE, gpuError } from "./device.ts";
+import { bind, type Bound, Commands, Sizes } from "./calls.ts";
+import { Device, type DeviceOptions, gpuError } from "./device.ts";
 import { LANES, LayerCalls, Product } from "./layer.ts";
+import { GPU_USAGE } from "./pipeline.ts";
 import { blockTokens, headRows, Scratch, scratchBytes, STEPS } from "./scratch.ts";
 import { GpuSession } from "./session.ts";
 import { needsOf, normSizes, uploadGain, uploadLinear } from "./upload.ts";
@@ -43,8 +44,6 @@ export class WebGpuEngine implements Engine {
   readonly sizes: Sizes;
   readonly scratch: Scratch;
   readonly router: Uint8Array;
-  /** Dispatches and submissions since the engine was made. */
-  readonly counts: Counts = { n_dispatches: 0, n_submissions: 0 };
   /** Tokens that one submission reads. */
   readonly n_block: number;
   readonly n_head_rows: number;
@@ -125,7 +124,7 @@ export class WebGpuEngine implements Engine {
   }
 
   commands(): Commands {
-    return new Commands(this.device, this.sizes, this.counts);
+    return new Commands(this.device, this.sizes);
   }
 
   /** The layers of a sequence that begins with an id. */

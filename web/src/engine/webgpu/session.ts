@@ -4,7 +4,8 @@ import { SevenfoldError, UsageError } from "../../core/errors.ts";
 import type { EngineSession, KeyValues } from "../engine.ts";
 import { Cache } from "./cache.ts";
 import type { Commands } from "./calls.ts";
-import { GPU_USAGE, gpuError } from "./device.ts";
+import { gpuError } from "./device.ts";
+import { GPU_USAGE } from "./pipeline.ts";
 import type { WebGpuEngine } from "./engine.ts";
 import type { LayerCalls } from "./layer.ts";
 import { STEPS } from "./scratch.ts";
@@ -64,7 +65,7 @@ export class GpuSession implements EngineSession {
   #block(ids: readonly number[], begin: number): Commands {
     const { device, scratch, n_block } = this.#engine;
     const block = Uint32Array.from(ids.slice(begin, begin + n_block));
-    device.gpu.queue.writeBuffer(scratch.ids, 0, block);
+    device.write(scratch.ids, 0, block);
     const commands = this.#engine.commands();
     this.#step(commands, block.length, this.#length + begin, false);
     return commands;
