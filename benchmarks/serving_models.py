@@ -23,7 +23,7 @@ from sevenfold.engine.weights import load_weights
 from sevenfold.recipe.schema import Recipe
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.train import train_tokenizer
-from shapes import SHAPES, Shape
+from shapes import SHAPES, SMALLEST, Shape
 
 CONTEXT = 2048
 SPECIALS = ("<|endoftext|>", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
@@ -61,7 +61,7 @@ def make(name: str, directory: Path) -> Path:
     if path.exists():
         return path
     directory.mkdir(parents=True, exist_ok=True)
-    shape = replace(SHAPES[name], context=CONTEXT)
+    shape = replace((SHAPES | {SMALLEST.name: SMALLEST})[name], context=CONTEXT)
     records, graph = records_and_graph(shape)
     found = recipe(shape)
     words = dictionary(found)

@@ -40,6 +40,10 @@ SHAPES = {
 }
 
 
+# That of recipes/s7/demo-1m.yaml, for those measurements that have a use for so small a model.
+SMALLEST = Shape(name="1M", d_model=128, n_layers=4, n_heads=2, d_ffn=192, vocab_size=4096)
+
+
 def random_weights(shape: Shape) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """(name, weight) of every tensor, by our names; the same for every engine."""
     rng = np.random.default_rng(1)

@@ -54,11 +54,11 @@ from sevenfold.train.arithmetic import arithmetic
 from sevenfold.train.loop import clip_gradients, use_deterministic_kernels
 from sevenfold.train.optimizer import update_of
 from sevenfold.train.recording.records import CHAIN_START, TRACE_EVERY, trace_row
-from shapes import SHAPES, Shape
+from shapes import SHAPES, SMALLEST, Shape
 
 CLIP, RATE, BETAS = 1.0, 1e-4, (0.9, 0.95)
 # The demo's shape is too small for the engines of shapes.py.
-TRAINED = SHAPES | {"1M": Shape(name="1M", d_model=128, n_layers=4, n_heads=2, d_ffn=192, vocab_size=4096)}
+TRAINED = SHAPES | {SMALLEST.name: SMALLEST}
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "processor": time.process_time}
 # Of one turn.
 STEPS = 4

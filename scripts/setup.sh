@@ -90,10 +90,10 @@ fi
 # What builds web/: a compiler for WebAssembly, Node.js, and the packages that web/package-lock.json pins.
 if [ -n "${WEB_TOOLS:-}" ]; then
     say "installing the tools of web/"
-    $pip install "$(grep '^ziglang==' requirements-slow.txt)"
+    $pip install "$(grep '^ziglang==' requirements-slow.txt)" "$(grep '^deno==' requirements-slow.txt)"
     has node || (debian_install nodejs) || [ -z "${CI:-}" ]
     has npm || (debian_install npm) || [ -z "${CI:-}" ]
-    # The page is looked at in a browser, on its GPU in software and on Mesa's.
+    # The page is looked at in a browser, on its GPU in software; Deno has Mesa's.
     has chromium || (debian_install chromium) || [ -z "${CI:-}" ]
     [ -n "$(find /usr/share/vulkan/icd.d -name 'lvp*' 2>/dev/null)" ] || (debian_install mesa-vulkan-drivers) || [ -z "${CI:-}" ]
     if has node npm; then

@@ -32,4 +32,4 @@ make() {
 make s7 "" "" "$exports"
 # A gibibyte of addresses is reserved by no engine that has not written there.
 make s7-threads "-matomics" "-Wl,--shared-memory -Wl,--import-memory -Wl,--max-memory=1073741824" \
-    "$exports s7w_wait_for_work s7w_n_waiting __stack_pointer"
+    "$exports s7w_wait_for_work s7w_n_waiting s7w_send_away __stack_pointer"

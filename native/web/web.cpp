@@ -133,7 +133,7 @@ int64_t s7_clock() { return host_now(); }
 
 namespace {
 
-constexpr uint32_t kWaiting = 1, kWanted = 2;  // 0: no worker is there
+constexpr uint32_t kWaiting = 1, kWanted = 2, kSentAway = 3;  // 0: no worker is there
 
 struct Seat {
     uint32_t state;
@@ -146,8 +146,8 @@ uint32_t load(uint32_t *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); 
 
 }  // namespace
 
-// Ends never: a worker of the host gives this thread to seat `index`. Its instance has a stack of
-// its own, which the host has set.
+// A worker of the host gives this thread to seat `index` until it is sent away. Its instance has a
+// stack of its own, which the host has set.
 EXPORT void s7w_wait_for_work(int32_t index) {
     Seat &seat = seats[index];
     for (;;) {
@@ -155,7 +155,18 @@ EXPORT void s7w_wait_for_work(int32_t index) {
         __builtin_wasm_memory_atomic_notify(reinterpret_cast<int *>(&seat.state), 1u << 30);
         while (load(&seat.state) == kWaiting)
             s7::wait_while(reinterpret_cast<int *>(&seat.state), kWaiting);
+        if (load(&seat.state) == kSentAway) return;
         seat.work(seat.argument);
+    }
+}
+
+// Workers that wait return to their host: Deno ends none that sleeps in this module.
+EXPORT void s7w_send_away() {
+    for (Seat &seat : seats) {
+        uint32_t waiting = kWaiting;
+        if (__atomic_compare_exchange_n(&seat.state, &waiting, kSentAway, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST))
+            __builtin_wasm_memory_atomic_notify(reinterpret_cast<int *>(&seat.state), 1U << 30);
     }
 }
 

@@ -34,6 +34,7 @@ class Faults:
     # Seconds between pieces.
     pause: float = 0.0
     isolated: bool = False
+    policy: str = CSP
     # Ranges that were asked for, in order.
     asked: list[tuple[int, int]] = field(default_factory=list)
 
@@ -76,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _headers(self, path: Path, length: int) -> dict[str, str]:
         headers = {
             "Content-Type": TYPES.get(path.suffix, "application/octet-stream"), "Cache-Control": "no-cache",
-            "Content-Length": str(length), "Content-Security-Policy": CSP,
+            "Content-Length": str(length), "Content-Security-Policy": self._faults.policy,
         }  # fmt: skip
         if self._faults.isolated:
             headers |= {

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import deno
 import pytest
 from embed_models import seal_input
 
@@ -17,6 +18,7 @@ from sevenfold.engine.session import Model
 
 ROOT = Path(__file__).resolve().parents[2]
 DIST = ROOT / "web" / "dist"
+DEMO = ROOT / "models" / "sevenfold_models" / "demo-1m.s7l"
 MOST_BYTES = 200_000
 
 
@@ -69,11 +71,17 @@ def test_types_are_in_the_package(built: Path, tmp_path: Path) -> None:
     assert "TS2322" in check("export const wrong: number = answer.id;")
 
 
-def test_the_built_package_answers(sealed: Path, built: Path, tmp_path: Path) -> None:
+RUNTIMES = {"node": ["node"], "deno": [str(deno.PROGRAM), "run", "--no-remote", "--allow-read"]}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_built_package_answers(runtime: str, sealed: Path, built: Path, tmp_path: Path) -> None:
+    if runtime == "deno" and deno.PROGRAM is None:
+        pytest.skip("deno is not here: `make web-tools` installs it")
     program = tmp_path / "program.mjs"
     program.write_text(
         f"""import {{ readFileSync }} from "node:fs";
-import {{ Client, MemorySource, Model }} from {json.dumps(str(DIST / "index.js"))};
+import {{ Client, MemorySource, Model }} from {json.dumps((DIST / "index.js").as_uri())};
 for (const n_threads of [1, 2]) {{
   const model = await Model.open(new MemorySource(readFileSync({json.dumps(str(sealed))})), {{ n_threads }});
   const answer = await new Client(model).completions.create({{ prompt: "def add(", max_tokens: 12 }});
@@ -83,7 +91,9 @@ for (const n_threads of [1, 2]) {{
 }}
 """
     )
-    done = subprocess.run(["node", program], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        [*RUNTIMES[runtime], program], capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     with Model.open(sealed, backend="reference").session("def add(") as session:
         text = "".join(session.generate(12))
@@ -91,6 +101,34 @@ for (const n_threads of [1, 2]) {{
         [1, text, "GateError"],
         [2, text, "GateError"],
     ]
+
+
+def test_two_threads_look_at_the_clock(built: Path) -> None:
+    """Without a clock the engine cannot see that two threads are slower than one."""
+    program = f"""
+import {{ readFileSync }} from "node:fs";
+import {{ loadWeights, MemorySource, readArtifact, WasmEngine }} from {json.dumps(str(DIST / "index.js"))};
+const weights = loadWeights(readArtifact(new MemorySource(readFileSync({json.dumps(str(DEMO))}))));
+const now = performance.now.bind(performance);
+for (const n_threads of [1, 2]) {{
+  const engine = await WasmEngine.make(weights, {{ n_threads }});
+  let n_looks = 0;
+  performance.now = () => (n_looks++, now());
+  engine.session().generate([1], 10, []);
+  console.log(n_looks);
+}}
+process.exit(0);
+"""
+    done = subprocess.run(
+        ["node", "--input-type=module", "-e", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    # Before and after each of ten steps; one thread has nothing to choose.
+    assert done.stdout.split() == ["0", "20"]
 
 
 # Hooks of React, as far as a component needs them that is rendered by hand.

@@ -100,7 +100,7 @@ export class Model {
   /** Read, verify and load a file. Throws an `ArtifactError`, or an `EngineError` when no engine runs here. */
   static async open(source: ByteSource, options: OpenOptions = {}): Promise<Model> {
     const artifact = readArtifact(source, options);
-    const rows = verify(artifact, options.startHash ? { startHash: options.startHash } : {});
+    const rows = verify(artifact, options);
     refuseUnverified(artifact, rows);
     const model = new Model(artifact, rows, options);
     await model.#nextEngine();

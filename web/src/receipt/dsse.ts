@@ -60,7 +60,7 @@ function signedBytes(payload: Bytes): Bytes {
 
 async function webCrypto(): Promise<Crypto> {
   if (globalThis.crypto?.subtle) return globalThis.crypto;
-  const name = "node:crypto";
+  const name = ["node", "crypto"].join(":");
   const { webcrypto } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as {
     webcrypto: Crypto;
   };

@@ -52,6 +52,7 @@ export interface Exports {
   s7w_sha256_end(state: number, digest: number): void;
   s7w_wait_for_work(index: number): void;
   s7w_n_waiting(): number;
+  s7w_send_away(): void;
 }
 
 /** Copies the codes that `name` stands for into the module's memory; returns where, 0 for none. */

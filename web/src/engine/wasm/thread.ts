@@ -1,4 +1,4 @@
-/** A thread of the engine: the entry of a worker that gives itself to the module and never comes back. */
+/** A thread of the engine: the entry of a worker that gives itself to the module until it is sent away. */
 
 import type { Exports } from "./module.ts";
 
@@ -27,7 +27,7 @@ const scope = globalThis as { onmessage?: unknown; WorkerGlobalScope?: unknown }
 if (scope.WorkerGlobalScope !== undefined) {
   scope.onmessage = (event: MessageEvent<ThreadStart>) => run(event.data);
 } else {
-  const name = "node:worker_threads";
+  const name = ["node", "worker_threads"].join(":");
   // No await outside of a function: bundlers that copy this file read it as a script.
   void import(/* @vite-ignore */ /* webpackIgnore: true */ name).then((threads) =>
     (threads as { parentPort: Port | null }).parentPort?.on("message", run),

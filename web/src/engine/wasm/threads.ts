@@ -22,7 +22,7 @@ async function startWorker(url: URL, onFailure: (why: string) => void): Promise<
     worker.onerror = (event) => onFailure(event.message || "the worker's script cannot be loaded");
     return worker;
   }
-  const name = "node:worker_threads";
+  const name = ["node", "worker_threads"].join(":");
   const { Worker: NodeWorker } = (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as {
     Worker: new (url: URL) => AnyWorker & { on(event: string, listener: (error: Error) => void): void };
   };
@@ -35,7 +35,6 @@ async function startWorker(url: URL, onFailure: (why: string) => void): Promise<
 export class Threads {
   readonly #instance: WasmInstance;
   readonly #workers: AnyWorker[] = [];
-  readonly #stacks: number[] = [];
   #failure = "";
 
   constructor(instance: WasmInstance) {
@@ -46,7 +45,6 @@ export class Threads {
   async start(n: number, url: URL): Promise<void> {
     for (let index = 0; index < n; ++index) {
       const stack = this.#instance.take(STACK_BYTES);
-      this.#stacks.push(stack);
       const worker = await startWorker(url, (why) => (this.#failure = why));
       this.#workers.push(worker);
       const { module, memory } = this.#instance;
@@ -62,8 +60,9 @@ export class Threads {
     }
   }
 
+  /** End the workers. Their stacks go with the memory, in which they may still run for a moment. */
   close(): void {
+    this.#instance.exports.s7w_send_away();
     for (const worker of this.#workers.splice(0)) worker.terminate();
-    for (const stack of this.#stacks.splice(0)) this.#instance.give(stack);
   }
 }

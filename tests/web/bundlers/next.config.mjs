@@ -1,0 +1,2 @@
+// A site of files alone, in out/.
+export default { output: "export" };
