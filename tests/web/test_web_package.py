@@ -103,9 +103,11 @@ for (const n_threads of [1, 2]) {{
     ]
 
 
-def test_two_threads_look_at_the_clock(built: Path) -> None:
+def test_two_threads_look_at_the_clock(built: Path, tmp_path: Path) -> None:
     """Without a clock the engine cannot see that two threads are slower than one."""
-    program = f"""
+    program = tmp_path / "program.mjs"
+    program.write_text(
+        f"""
 import {{ readFileSync }} from "node:fs";
 import {{ loadWeights, MemorySource, readArtifact, WasmEngine }} from {json.dumps(str(DIST / "index.js"))};
 const weights = loadWeights(readArtifact(new MemorySource(readFileSync({json.dumps(str(DEMO))}))));
