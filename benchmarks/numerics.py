@@ -43,8 +43,7 @@ from sevenfold.quantize.stage import largest_residual
 from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.recipe.schema import ModelSpec, Recipe
 from sevenfold.runs.job import Job
-from sevenfold.train.data.dataset import held_out, load_tokenizer, read_router
-from sevenfold.train.stage import token_lengths
+from sevenfold.train.data.dataset import held_out, load_tokenizer, read_router, token_lengths
 
 State = dict[str, torch.Tensor]
 Row = dict[str, Any]

@@ -27,9 +27,8 @@ from sevenfold.core.files import write_bytes
 from sevenfold.pipeline import make
 from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.runs.job import Job
-from sevenfold.train.data.dataset import held_out, load_tokenizer, open_data
+from sevenfold.train.data.dataset import held_out, load_tokenizer, open_data, token_lengths
 from sevenfold.train.phases import training_phases
-from sevenfold.train.stage import token_lengths
 
 RESULTS = Path(__file__).parent / "results" / "pieces.json"
 BASE, EXPORTABLE = "code", "llama3"

@@ -40,13 +40,12 @@ from sevenfold.core.run_files import LOCK
 from sevenfold.pipeline import exclusive, make
 from sevenfold.recipe import load_recipe, resolve_recipe_path
 from sevenfold.runs.job import Job
-from sevenfold.train.data.dataset import held_out, load_tokenizer, open_data
+from sevenfold.train.data.dataset import held_out, load_tokenizer, open_data, token_lengths
 from sevenfold.train.evaluation.evaluate import float_score, predicted_bytes
 from sevenfold.train.loop import Recording, TrainingRun
 from sevenfold.train.phases import training_phases
 from sevenfold.train.run_builder import training_run
 from sevenfold.train.schedule import n_steps
-from sevenfold.train.stage import token_lengths
 
 RESULTS = Path(__file__).parent / "results" / "quality.json"
 # Of nanoGPT, by recipe: n_layer, n_head, n_embd.

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevenfold.core.errors import UsageError
+from sevenfold.core.numbers.intervals import wilson
 from sevenfold.evals.scoring import scores, statistics
 from sevenfold.evals.tasks.cards import Item, cards
 
@@ -25,7 +26,7 @@ from sevenfold.evals.tasks.cards import Item, cards
     ],
 )
 def test_wilson_has_the_published_values(share: float, n: int, expected: tuple[float, float]) -> None:
-    assert tuple(round(x, 4) for x in statistics.wilson(share, n)) == expected
+    assert tuple(round(x, 4) for x in wilson(share, n)) == expected
 
 
 @given(st.integers(0, 9).flatmap(lambda c: st.tuples(st.integers(max(c, 1), 9), st.just(c))), st.data())

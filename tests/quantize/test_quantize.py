@@ -24,8 +24,7 @@ from sevenfold.quantize.evaluate import integer_score
 from sevenfold.quantize.seal import thin
 from sevenfold.quantize.stage import read_records
 from sevenfold.runs.job import Job
-from sevenfold.train.data.dataset import held_out, load_tokenizer
-from sevenfold.train.stage import token_lengths
+from sevenfold.train.data.dataset import held_out, load_tokenizer, token_lengths
 
 
 @given(st.floats(1e-13, 1e12))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,12 @@ from tuning_jobs import SEQUENCE, lines, tuned
 from sevenfold.artifact import read_artifact
 from sevenfold.core.documents import Document
 from sevenfold.core.errors import StorageError, UsageError
+from sevenfold.corpus.text.contamination_index import build
 from sevenfold.engine.sampling import GREEDY
 from sevenfold.engine.session import Model
 from sevenfold.evals.decoding.decoder import EvaluationDecoder
 from sevenfold.evals.tasks.cards import Item
+from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job
 from sevenfold.serve.prompts import Prompts
 from sevenfold.synthetic.sample import SyntheticSample
@@ -200,3 +203,22 @@ def test_a_form_that_this_version_does_not_have_is_refused() -> None:
     said["headings"] = [["user", "Q:"], ["assistant", "A:"]]
     with pytest.raises(UsageError, match="this version does not have: 'sevenfold/instruction/2'"):
         sealed_template({"train": {"tune": {"template": said}}})
+
+
+def test_a_conversation_of_an_evaluation_set_is_left_out_and_counted(
+    run: Job, parent: Job, tmp_path: Path
+) -> None:
+    words = "one ball and two red boxes lie on a table near the green door of our house"
+    file = tmp_path / "sets/math500/test.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"problem": words, "solution": "1"}) + "\n")
+    more = lines(8) + json.dumps({"instruction": words, "response": "yes"}).encode() + b"\n"
+    job = tuned(parent, tmp_path / "run", more, too_long="leave_out")
+    made = build(tmp_path / "sets", job.recipe_dir / "eval.s7eh")
+    steps = {"decontaminate": {"path": "eval.s7eh", "sha256": made["sha256"], "hits": 1}}
+    values = job.recipe.model_dump(by_alias=True)
+    values["corpus"]["steps"] |= steps
+    job = replace(job, recipe=Recipe(**values))
+    with_vocabulary(job, run)
+    prepare(job)
+    assert json.loads((job.out / "tune/tune.json").read_bytes())["left_out"] == {"evaluation": 1}

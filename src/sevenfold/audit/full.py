@@ -105,9 +105,9 @@ def _refuse_relative_sources(recipe: Recipe) -> None:
                 f"the recipe reads {named!r}, which is relative to the recipe's file",
                 remedy="give --recipe RECIPE, the file that the run was made from",
             )
-    if recipe.tune is not None and recipe.tune.files:
+    for file in (file for tune in recipe.tunings for file in tune.files):
         raise UsageError(
-            f"the recipe tunes on {recipe.tune.files[0].path!r}, which is relative to the recipe's file",
+            f"the recipe tunes on {file.path!r}, which is relative to the recipe's file",
             remedy="give --recipe RECIPE, the file that the run was made from",
         )
 

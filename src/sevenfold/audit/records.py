@@ -15,6 +15,8 @@ from sevenfold.core.run_files import METRICS, TRACE
 from sevenfold.train.recording.records import CHAIN_START, trace_link
 
 METRIC_FIELDS = ("loss", "learning_rate", "grad_norm", "tokens")
+# Of steps with pairs of answers.
+PAIR_FIELDS = ("margin", "pairs")
 TRACE_FIELDS = ("gradient", "weights", "chain")
 MISSING = "no such row"
 
@@ -47,7 +49,7 @@ class StepDiffersError(SevenfoldError):
 @dataclass(frozen=True, kw_only=True)
 class RecordSource:
     """Rows by step. A step that a `complete` source lacks is a difference. Another source holds
-    only some of the rows.
+    only some of the rows. `optional` fields are compared where either side has them.
 
     A run of several phases numbers their steps in one sequence. `before` holds the steps and tokens
     of the phases before the one whose rows are compared with this source.
@@ -56,6 +58,7 @@ class RecordSource:
     name: str
     rows: Mapping[int, Mapping[str, Json]]
     fields: tuple[str, ...]
+    optional: tuple[str, ...] = ()
     complete: bool
     before: tuple[int, int] | None = None
 
@@ -80,13 +83,13 @@ class RecordSource:
             if not self.complete:
                 return None
             return Difference(where=self.name, step=step, field="row", expected=MISSING, actual=dict(row))
-        for field in self.fields:
+        others = (name for name in self.optional if name in row or name in recorded)
+        for field in (*self.fields, *others):
             expected = recorded.get(field, MISSING)
             # 1 and 1.0, 0.0 and -0.0 are equal in Python and differ in the file.
-            if repr(expected) != repr(row[field]):
-                return Difference(
-                    where=self.name, step=step, field=field, expected=expected, actual=row[field]
-                )
+            actual = row.get(field, MISSING)
+            if repr(expected) != repr(actual):
+                return Difference(where=self.name, step=step, field=field, expected=expected, actual=actual)
         return None
 
 
@@ -137,9 +140,13 @@ def run_sources(
     directory = "/".join(("train", part)) if part else "train"
     metrics, trace = (
         RecordSource(
-            name=f"{directory}/{name}", rows=read_rows(out / directory / name), fields=fields, complete=True
+            name=f"{directory}/{name}",
+            rows=read_rows(out / directory / name),
+            fields=fields,
+            optional=optional,
+            complete=True,
         )
-        for name, fields in ((METRICS, METRIC_FIELDS), (TRACE, TRACE_FIELDS))
+        for name, fields, optional in ((METRICS, METRIC_FIELDS, PAIR_FIELDS), (TRACE, TRACE_FIELDS, ()))
     )
     lane, batch = sealed_sources(artifact) if artifact else ([], [])
     return [metrics, *lane], [trace, *batch]

@@ -88,6 +88,7 @@ VERBS = tuple(
         ("tools", "tools", "Run", "Tools of a model: one call, the record, the red team, the router."),
         ("backends", "run", "Run", "List the engines of this machine, and test each."),
         ("eval", "evaluate", "Evaluate", "Score a model under named protocols, in sealed runs."),
+        ("collect", "collect", "Evaluate", "Keep answers that pass their tests, to tune on."),
         ("scorecard", "evaluate", "Evaluate", "Show which gates a model meets in its sealed runs."),
         ("experiments", "programme", "Evaluate", "Show experiments that were locked before their runs."),
         ("risks", "programme", "Evaluate", "Show the register of risks, evaluated over the records."),

@@ -65,8 +65,9 @@ IMPORTED_RECIPE = "recipe.yaml"
 PARENT = "parent"
 PARENT_FACTS = "parent.json"
 
-# tune/: the samples of a tuning, which are cut before stage `train`, and their description. The
-# description is an output of `train`, too.
+# tune/: the samples of a tuning, cut before stage `train`, and what is said of them; held-out pairs
+# are in HELDOUT_TOKENS. A tuning in several phases has a directory for each. What is said is an
+# output of `train`, too.
 TUNE = "tune"
 TUNE_TOKENS = "tune.tokens"
 TUNE_FACTS = "tune.json"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sevenfold.core.errors import UsageError
 from sevenfold.core.hashing import Json
+from sevenfold.core.numbers.intervals import DIGITS
 from sevenfold.core.process.log import Progress
 from sevenfold.evals.decoding.decoder import EvaluationDecoder
 from sevenfold.evals.leaks import Leaks
@@ -83,8 +84,8 @@ def over_seeds(scores: Sequence[Sequence[Json]]) -> list[Json]:
         found.append({
             **kept,
             **statistics.figure(statistics.mean(shares), int(rows[0]["n"])),
-            "by_seed": [round(value, statistics.DIGITS) for value in values],
-            "sd": round(math.sqrt(variance), statistics.DIGITS),
-            "spread": round(max(values) - min(values), statistics.DIGITS),
+            "by_seed": [round(value, DIGITS) for value in values],
+            "sd": round(math.sqrt(variance), DIGITS),
+            "spread": round(max(values) - min(values), DIGITS),
         })  # fmt: skip
     return found

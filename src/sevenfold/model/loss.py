@@ -85,6 +85,33 @@ def slopes_of(
     return loss_N, grad_x, grad_weight
 
 
+@torch.no_grad()
+def token_nats(x_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor) -> Tensor:
+    """Return the cross entropies in nats, [B, T] float32, without a gradient.
+
+    The arguments are those of `sequence_losses`.
+    """
+    x_ND, target_N = x_BTD.detach().flatten(0, 1).contiguous(), target_BT.flatten().contiguous()
+    weight = weight_VD.detach()
+    if operators.is_taken(x_ND):
+        found = [
+            operators.losses(operators.project(x_ND[start : start + BLOCK], weight), target, None)
+            for start, target in _target_blocks(target_N)
+        ]
+    else:
+        with torch.autocast(x_ND.device.type, enabled=False):
+            found = []
+            for start, target in _target_blocks(target_N):
+                logits = product(x_ND[start : start + BLOCK], weight.to(x_ND.dtype)).float()
+                own = logits.gather(1, target[:, None]).squeeze(1)
+                found.append(torch.logsumexp(logits, 1) - own)
+    return torch.cat(found).view(target_BT.shape)
+
+
+def _target_blocks(target_N: Tensor) -> list[tuple[int, Tensor]]:
+    return [(start, target_N[start : start + BLOCK]) for start in range(0, len(target_N), BLOCK)]
+
+
 def backward(
     x_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor, counted_BT: Tensor | None, factor: float
 ) -> list[float]:

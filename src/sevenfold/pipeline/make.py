@@ -248,6 +248,8 @@ def train_to(job: Job, step: int) -> str:
     stage = find_stage("train")
     stage_module(stage).check_job(job)
     total = n_steps(job.recipe.train)
+    if isinstance(job.recipe.tune, tuple):
+        raise UsageError("--to-step goes on with a run of one phase", remedy="use --phase, or `s7 make`")
     if step > total:
         raise UsageError(f"--to-step {step}", remedy=f"the run has {total} steps")
     require_whole_inputs(job, stage)
@@ -284,4 +286,7 @@ def run_phase(job: Job, phase: str, expert: str | None) -> None:
     require_whole_inputs(job, stage)
     with exclusive(job.out, shared=True), exclusive(phase_directory(job, chosen)):
         write_json(job.out / RECIPE, job.recipe.resolved())
+        if chosen.tune is not None:
+            unpack_parent(job)
+            prepare(job)
         train_phase(job, chosen)

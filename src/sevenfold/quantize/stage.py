@@ -28,11 +28,10 @@ from sevenfold.quantize.convert import IntTensor, convert
 from sevenfold.quantize.evaluate import integer_score
 from sevenfold.quantize.gate import limits_of, pass_gate
 from sevenfold.runs.job import Job, StageResult
-from sevenfold.train.data.dataset import held_out, load_tokenizer, open_data
+from sevenfold.train.data.dataset import held_out, load_tokenizer, open_data, token_lengths
 from sevenfold.train.evaluation.evaluate import Score, float_score
 from sevenfold.train.phases import training_phases
 from sevenfold.train.run_builder import build_model
-from sevenfold.train.stage import token_lengths
 
 STAGE = "quantize"
 CALIBRATION_BATCHES = 4

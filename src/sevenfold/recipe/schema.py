@@ -269,6 +269,36 @@ class TuneSpec(Section):
     max_bpb_increase: Ratio = 0.01
 
 
+class PreferenceSpec(Section):
+    """The loss of pairs of answers (DPO, C8), and its gate (specs/tune.md).
+
+    `beta` scales the log ratio to the reference. `normalised` divides it by the answer's tokens. One
+    prompt in `holdout` is held out. `min_win_increase` is by how much the share of held-out pairs
+    whose chosen answer is the more likely one has to rise.
+    """
+
+    beta: Annotated[float, Field(gt=0.0, le=100.0)] = 0.1
+    normalised: bool = True
+    holdout: Annotated[int, Field(ge=2, le=1000)] = 10
+    min_win_increase: Annotated[float, Field(ge=-1.0, le=1.0), Unit.RATIO] = 0.1
+
+
+class TunePhase(TuneSpec):
+    """A phase of a tuning in several: its data, its objective, its share of `train.tokens`.
+
+    It begins with the weights of the phase before it. `preferences` makes its files pairs of answers.
+    `learning_rate` is that of `train` where it is not set.
+    """
+
+    name: Name
+    tokens: Tokens
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    preferences: PreferenceSpec | None = None
+
+
+Tuning = TuneSpec | Annotated[tuple[TunePhase, ...], Field(min_length=1, max_length=16)]
+
+
 class QuantizeSpec(Section):
     """Quantisation (B4): INT8 per row, and the gate that refuses a model that lost too much."""
 
@@ -370,12 +400,21 @@ class Recipe(Section):
     tokenizer: TokenizerSpec
     corpus: CorpusSpec
     train: TrainSpec
-    tune: TuneSpec | None = Field(default=None, exclude_if=is_none)
+    tune: Tuning | None = Field(default=None, exclude_if=is_none)
     quantize: QuantizeSpec = QuantizeSpec()
     seal: SealSpec = SealSpec()
     hardware: Hardware = Hardware()
     context: ContextSpec | None = None
     tools: tuple[Tool, ...] = ()
+
+    @property
+    def tunings(self) -> tuple[TuneSpec, ...]:
+        """Return the phases of the tuning in order; one without a name for a tuning of one phase; ()
+        for none.
+        """
+        if self.tune is None:
+            return ()
+        return (self.tune,) if isinstance(self.tune, TuneSpec) else self.tune
 
     def resolved(self) -> dict[str, Json]:
         """Return the recipe as JSON values, every default written out."""

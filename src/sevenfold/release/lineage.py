@@ -73,7 +73,8 @@ def _tuned(train: Json) -> list[dict[str, Json]]:
             "heldout": {"n_documents": 0, "n_bytes": 0},
             "dropped": {},
         }
-        for file in _list(at(train, "tune", "sources"))
+        for phase in (at(train, "tune"), *_list(at(train, "tune", "phases")))
+        for file in _list(at(phase, "sources"))
         if at(file, "path") is not None
     ]
 

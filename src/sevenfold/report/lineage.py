@@ -76,14 +76,30 @@ def _parent(parent: Json, what: str) -> list[str]:
 
 
 def _tuning(tune: Mapping[str, Json], before: Json) -> list[str]:
-    template, counts = tune.get("template"), tune.get("counts")
+    template, phases = tune.get("template"), tune.get("phases")
     template = template if isinstance(template, dict) else {}
-    counts = counts if isinstance(counts, dict) else {}
-    return [
+    rows = phases if isinstance(phases, list) else [tune]
+    lines = [_tuned_on(row, template) for row in rows if isinstance(row, dict)]
+    return [*lines, f"held-out bits per byte of the parent {shown(before)}"]
+
+
+def _tuned_on(row: Mapping[str, Json], template: Mapping[str, Json]) -> str:
+    """Return the line of a phase; a tuning of one phase has no name and no root of its own."""
+    counts, pairs = row.get("counts"), row.get("heldout_pairs")
+    counts, pairs = (value if isinstance(value, dict) else {} for value in (counts, pairs))
+    line = (
         f"tuned on {shown(counts.get('samples'))} answers of {shown(counts.get('answer_bytes'))} bytes,"
-        f" form {shown(template.get('name'))}, share of pretraining {shown(tune.get('pretraining'))}",
-        f"held-out bits per byte of the parent {shown(before)}",
-    ]
+        f" form {shown(template.get('name'))}, share of pretraining {shown(row.get('pretraining'))}"
+    )
+    if "name" in row:
+        name, objective, root = (shown(row.get(key)) for key in ("name", "objective", "root"))
+        line = f"phase {name}, {objective}, root {root}: {line}"
+    if pairs:
+        line += (
+            f"; held-out pairs won {shown(pairs.get('win_rate'))}, with the parent"
+            f" {shown(pairs.get('win_rate_parent'))}"
+        )
+    return line
 
 
 def _training(training: Mapping[str, Json]) -> list[str]:

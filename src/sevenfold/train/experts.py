@@ -1,8 +1,10 @@
-"""Training in several phases (B1): the trunk, then each expert stack over the frozen trunk.
+"""Training in several phases: the trunk, then each expert stack over the frozen trunk (B1); or the
+phases of a tuning, each over the weights of the one before (specs/tune.md).
 
-The weights of all phases are joined into one model. The files of a phase are in train/PHASE:
-checkpoints, records, weights and a manifest, which is written last. A phase whose manifest has the
-right key and whose files are whole is not run again. The joined records number the steps of all
+The weights of all phases are joined into one model, later ones over earlier ones. The files of a
+phase are in train/PHASE: checkpoints, records, weights and a manifest, which is written last. A
+phase whose manifest has the right key and whose files are whole is not run again. The joined records
+number the steps of all
 phases in the order of the recipe, in whatever order the phases ran.
 """
 
@@ -17,7 +19,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from sevenfold.core.errors import StorageError, storage
-from sevenfold.core.files import read_bytes, write_bytes
+from sevenfold.core.files import read_bytes, write_bytes, write_json
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.manifest import (
     Manifest,
@@ -28,17 +30,20 @@ from sevenfold.core.manifest import (
     read_manifest,
     write_manifest,
 )
-from sevenfold.core.run_files import MANIFEST, METRICS, PHASE_WEIGHTS, TRACE
+from sevenfold.core.run_files import MANIFEST, METRICS, PHASE_WEIGHTS, TRACE, TUNE_FACTS
 from sevenfold.model.transformer import Transformer
 from sevenfold.runs.job import Job
+from sevenfold.runs.tuning import tuning_facts
 from sevenfold.train.checkpoints.run_key import run_key
 from sevenfold.train.data.dataset import open_data
+from sevenfold.train.data.objectives import ANSWERS, PREFERENCES
 from sevenfold.train.distributed.ranks import Ranks, dismiss, here, ranks_recorded
 from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.recording.environment import tools
 from sevenfold.train.recording.records import CHAIN_START, trace_link
 from sevenfold.train.run_builder import build_model, training_run
 from sevenfold.train.schedule import n_steps
+from sevenfold.train.tuning.gates import tuning_gate
 
 
 def phase_directory(job: Job, phase: TrainingPhase) -> Path:
@@ -81,25 +86,36 @@ def train_phase(job: Job, phase: TrainingPhase) -> Manifest:
         (directory / MANIFEST).unlink(missing_ok=True)
     run = training_run(job, directory, phase, base=base, base_root=base_root)
     run.train()
-    write_bytes(
-        directory / PHASE_WEIGHTS, save_tensors({n: t.contiguous() for n, t in run.weights().items()})
-    )
-    outputs = hash_outputs(directory, [PHASE_WEIGHTS, METRICS, TRACE])
+    weights, names = run.weights(), [PHASE_WEIGHTS, METRICS, TRACE]
+    write_bytes(directory / PHASE_WEIGHTS, save_tensors({n: t.contiguous() for n, t in weights.items()}))
+    tuned: dict[str, Json] = {}
+    if phase.tune is not None:
+        write_json(directory / TUNE_FACTS, tuning_facts(job, phase.name))
+        names.append(TUNE_FACTS)
+        tuned = tuning_gate(job, phase, run.base, weights)
+    outputs = hash_outputs(directory, names)
     manifest = Manifest(
         stage=f"train/{phase.name}",
         key=run.key,
         recipe_digest=job.recipe.digest,
         recipe_name=job.recipe.name,
-        inputs={"tokenizer": job.manifest("tokenizer").root} | ({"trunk": base_root} if base_root else {}),
+        inputs={"tokenizer": job.manifest("tokenizer").root} | _begun_with(phase, base_root),
         outputs=outputs,
         root=output_root(outputs),
         tools=tools(run.ranks.device, phase.spec.precision, run.arithmetic),
         seed=phase.spec.seed,
-        facts={"n_steps": n_steps(phase.spec), **ranks_recorded(phase.spec, run.ranks)},
+        facts={"n_steps": n_steps(phase.spec), **ranks_recorded(phase.spec, run.ranks), **tuned},
     )
     write_manifest(directory, manifest)
     job.progress.note(f"train/{phase.name}: done, root {manifest.root[:16]}")
     return manifest
+
+
+def _begun_with(phase: TrainingPhase, base_root: str) -> dict[str, str]:
+    """Return the name and the root of the weights that a phase begins with; nothing for the seed."""
+    if phase.tune is not None and phase.spec.parent is not None:
+        return {"parent": base_root or phase.spec.parent.root}
+    return {"trunk": base_root} if base_root else {}
 
 
 def _next_phase(ranks: Ranks) -> str | None:
@@ -123,22 +139,56 @@ def follow(job: Job) -> None:
 
 
 def base_of(job: Job, phase: TrainingPhase) -> tuple[dict[str, Tensor], str]:
-    """Return the weights of the trunk below an expert, and their root; ({}, "") for the trunk.
+    """Return the weights of the phase below this one, and their root; ({}, "") for the first.
 
     Raises:
-        StorageError: the trunk is not trained, or its files are damaged.
+        StorageError: that phase is not trained, or its files are damaged.
     """
-    trunk = phase.base
-    if trunk is None:
+    base = phase.base
+    if base is None:
         return {}, ""
-    manifest = finished(job, trunk, "")
+    manifest = _finished_base(job, phase, base)
+    return load_tensors(read_bytes(phase_directory(job, base) / PHASE_WEIGHTS)), manifest.root
+
+
+def _finished_base(job: Job, phase: TrainingPhase, base: TrainingPhase) -> Manifest:
+    """Return the manifest of the phase below. Raises StorageError."""
+    below = "" if base.base is None else _finished_base(job, base, base.base).root
+    manifest = finished(job, base, below)
     if manifest is None:
+        what = f"the phase before {phase.name}" if phase.tune else f"the trunk of {phase.name}"
         raise StorageError(
-            f"the trunk of {phase.name} is not trained",
-            where=str(phase_directory(job, trunk)),
-            remedy=f"run `s7 train RECIPE --out {job.out} --phase {trunk.name}` first",
+            f"{what} is not trained",
+            where=str(phase_directory(job, base)),
+            remedy=f"run `s7 train RECIPE --out {job.out} --phase {base.name}` first",
         )
-    return load_tensors(read_bytes(phase_directory(job, trunk) / PHASE_WEIGHTS)), manifest.root
+    return manifest
+
+
+def chain_facts(job: Job, phases: tuple[TrainingPhase, ...]) -> dict[str, Json]:
+    """Return what the seal holds of a tuning in several phases: for each its objective, the root of
+    the weights that it began with, its own root, what is said of its samples, and its gate.
+
+    Raises StorageError.
+    """
+    rows: list[Json] = []
+    for phase in phases:
+        manifest = read_manifest(phase_directory(job, phase))
+        if manifest is None:
+            raise StorageError(f"phase {phase.name} is not trained", where=str(phase_directory(job, phase)))
+        preferences = phase.preferences
+        rows.append(
+            {
+                "name": phase.name,
+                "objective": PREFERENCES if preferences else ANSWERS,
+                **({"preferences": preferences.model_dump()} if preferences else {}),
+                "parent": manifest.inputs["parent"],
+                "root": manifest.root,
+                **tuning_facts(job, phase.name),
+                **manifest.facts,
+            }
+        )
+    return {"template": rows[0]["template"], "phases": rows}
 
 
 def train_phases(job: Job, phases: tuple[TrainingPhase, ...], directory: Path) -> Transformer:

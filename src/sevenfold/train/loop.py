@@ -192,9 +192,23 @@ class TrainingRun:
             phase=self.phase,
             objectives=self.data.objectives,
             row_tokens=spec.sequence if self.stages else 0,
+            reference=self._reference(),
         )
         self.optimizer = update_of(named, spec, self.arithmetic)
         self.guard = LossGuard(spike=spec.spike)
+
+    def _reference(self) -> Transformer | None:
+        """Return a model with the weights that the run begins with, which is not trained, where pairs
+        of answers are compared with it.
+        """
+        if all(objective.preferences is None for objective in self.data.objectives):
+            return None
+        model = Transformer(self.model.spec)
+        model.expert_of_token, model.document_start = self.model.expert_of_token, self.model.document_start
+        model.load_state_dict(dict(self.base))
+        model.requires_grad_(False)
+        convert(model, self.spec.precision, self.ranks.device)
+        return model.to(self.ranks.device).eval()
 
     def _state(self) -> dict[str, Tensor]:
         """Return the rows of this rank of the weights of this run: those that it trains, or all

@@ -1,5 +1,5 @@
 """The phases of a training run: one for most recipes; the trunk and each expert for expert stacks
-(B1).
+(B1); those of a tuning, each over the weights of the one before.
 
 A phase is an independent job with its own directory, seed streams, checkpoints and records. An
 expert needs the weights of the trunk and nothing of other experts. Experts may run in any order, or
@@ -12,7 +12,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sevenfold.core.errors import RecipeError, UsageError
-from sevenfold.recipe.schema import ExpertStacks, Phase, Recipe, TrainSpec
+from sevenfold.recipe.schema import (
+    ExpertStacks,
+    Phase,
+    PreferenceSpec,
+    Recipe,
+    TrainSpec,
+    TunePhase,
+    TuneSpec,
+)
 from sevenfold.recipe.sizing import expert_of
 
 TRUNK, EXPERTS = "trunk", "experts"
@@ -28,7 +36,9 @@ class TrainingPhase:
         mix: the share of each domain in the training data.
         trains: "all", "trunk" or "experts".
         stack: the number of the expert stack that it trains, or None.
-        base: the phase whose weights this one needs: the trunk, for an expert.
+        base: the phase whose weights this one needs: the trunk, for an expert; the phase before, in a
+            tuning.
+        tune: what a tuning trains on.
     """
 
     name: str
@@ -37,6 +47,12 @@ class TrainingPhase:
     trains: str = "all"
     stack: int | None = None
     base: TrainingPhase | None = None
+    tune: TuneSpec | None = None
+
+    @property
+    def preferences(self) -> PreferenceSpec | None:
+        """Return the loss of pairs of answers that the phase trains on; None for another phase."""
+        return self.tune.preferences if isinstance(self.tune, TunePhase) else None
 
     @property
     def path(self) -> str:
@@ -68,7 +84,7 @@ def training_phases(recipe: Recipe) -> tuple[TrainingPhase, ...]:
                     " `s7 plan`"
                 ),
             )
-        return (TrainingPhase(name="", spec=train, mix=recipe.corpus.mix),)
+        return _tuning_phases(recipe)
     if recipe.context is not None:
         raise RecipeError(
             "a context curriculum with expert stacks is not defined: each phase has its own sequence",
@@ -95,6 +111,20 @@ def training_phases(recipe: Recipe) -> tuple[TrainingPhase, ...]:
                 name=name, spec=spec, mix={expert: 1.0}, trains=EXPERTS, stack=stack, base=phases[0]
             )
         )
+    return tuple(phases)
+
+
+def _tuning_phases(recipe: Recipe) -> tuple[TrainingPhase, ...]:
+    """Return the phases of a tuning, each over the one before; one phase for other recipes."""
+    train, mix = recipe.train, recipe.corpus.mix
+    if not isinstance(recipe.tune, tuple):
+        return (TrainingPhase(name="", spec=train, mix=mix, tune=recipe.tune),)
+    phases: list[TrainingPhase] = []
+    for tune in recipe.tune:
+        changes = {"tokens": tune.tokens, "learning_rate": tune.learning_rate or train.learning_rate}
+        spec = train.model_copy(update=changes)
+        base = phases[-1] if phases else None
+        phases.append(TrainingPhase(name=tune.name, spec=spec, mix=mix, base=base, tune=tune))
     return tuple(phases)
 
 

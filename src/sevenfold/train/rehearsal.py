@@ -71,6 +71,10 @@ class RandomTokens:
         """Return nothing, because random tokens come from no document."""
         return []
 
+    def items(self, _step: int) -> list[int]:
+        """Return nothing, because random tokens are no samples."""
+        return []
+
     def epochs(self, n_steps: int) -> dict[str, float]:  # noqa: ARG002  (as above)
         """Return nothing, because random tokens have no end."""
         return {}

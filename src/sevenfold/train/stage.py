@@ -8,17 +8,17 @@ directory as working files and are no outputs.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from sevenfold.core.errors import StorageError, TrainingError
-from sevenfold.core.files import read_bytes, write_bytes, write_json
+from sevenfold.core.errors import StorageError
+from sevenfold.core.files import read_bytes, read_json, write_bytes, write_json
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.core.run_files import METRICS, TRACE, TUNE_FACTS, WEIGHTS
 from sevenfold.model.transformer import Transformer, count_parameters
@@ -27,19 +27,19 @@ from sevenfold.recipe.schema import Recipe
 from sevenfold.runs.job import Job, StageResult
 from sevenfold.runs.pretrained import pretrained_file
 from sevenfold.runs.tuning import tuning_facts
-from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.train.checkpoints.trunk import TRUNK, history, parent_weights, write_parent
 from sevenfold.train.data.curriculum import context_stages
-from sevenfold.train.data.dataset import HeldOut, held_out, load_tokenizer
+from sevenfold.train.data.dataset import held_out, load_tokenizer, token_lengths
 from sevenfold.train.distributed.ranks import dismiss, here, ranks_recorded
 from sevenfold.train.evaluation.evaluate import Score, float_score
 from sevenfold.train.evaluation.long_context import Buckets, first_edge
-from sevenfold.train.experts import epochs, train_phases
+from sevenfold.train.experts import chain_facts, epochs, train_phases
 from sevenfold.train.phases import TrainingPhase, training_phases
 from sevenfold.train.precision import check_precision, law, used
 from sevenfold.train.recording.environment import tools_of
 from sevenfold.train.run_builder import build_model, training_run
 from sevenfold.train.schedule import n_steps
+from sevenfold.train.tuning.gates import tuning_gate
 
 STAGE = "train"
 
@@ -62,22 +62,19 @@ def fingerprint(job: Job) -> str:
     roundings of BF16.
     """
     mix = canonical_json(job.recipe.corpus.mix).decode() if job.recipe.corpus.mix else ""
-    tune = job.recipe.tune
-    tuned = "" if tune is None else f"tune {tune.model_dump_json()}"
+    tuned = " ".join(f"tune {tune.model_dump_json()}" for tune in job.recipe.tunings)
     return "".join([mix, *law(job.recipe.train.precision), tuned])
-
-
-def token_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
-    """Return the number of UTF-8 bytes of each token id, int64 [V]; 0 for special tokens."""
-    return np.array([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)], np.int64)
 
 
 def _trained(job: Job, phases: tuple[TrainingPhase, ...], directory: Path) -> Transformer:
     write_parent(job, directory)
+    if phases[0].name:
+        model = train_phases(job, phases, directory)
+        if job.recipe.tune is not None:
+            write_json(directory / TUNE_FACTS, chain_facts(job, phases))
+        return model
     if job.recipe.tune is not None:
         write_json(directory / TUNE_FACTS, tuning_facts(job))
-    if len(phases) > 1:
-        return train_phases(job, phases, directory)
     training = training_run(job, directory, phases[0])
     training.train()
     weights = training.weights()
@@ -153,33 +150,16 @@ def _evaluated(job: Job, model: Transformer) -> tuple[Score, dict[str, Json]]:
         facts["heldout_bpb_by_position"] = buckets.table()
     if job.recipe.train.eval_windows is not None:
         facts["heldout_windows"] = sum(len(group.rows) for group in groups)
-    score = sum(others, first)
-    return score, facts | _beside_parent(job, groups, lengths, score)
+    return sum(others, first), facts
 
 
-def _beside_parent(
-    job: Job, groups: Sequence[HeldOut], lengths: NDArray[np.int64], score: Score
-) -> dict[str, Json]:
-    """Return the score of the parent of a tuning run on the same windows; nothing for any other run.
-
-    Raises TrainingError: the tuned model is worse on them by more than the recipe allows.
-    """
-    tune = job.recipe.tune
-    if tune is None:
-        return {}
-    job.progress.start("evaluate the parent", None, "windows")
-    model = build_model(job)
-    model.load_state_dict(parent_weights(job))
-    scores = [float_score(model, group.rows, lengths, job.progress, group.stack)[0] for group in groups]
-    before, after = sum(scores[1:], scores[0]).bits_per_byte, score.bits_per_byte
-    if not after <= before * (1 + tune.max_bpb_increase):
-        raise TrainingError(
-            f"held-out text costs {after:.4f} bits per byte, {after / before - 1:.2%} more than with the"
-            f" parent; the recipe allows {tune.max_bpb_increase:.2%}",
-            where="tune.max_bpb_increase",
-            remedy="lower train.learning_rate or train.tokens, or raise tune.pretraining",
-        )
-    return {"heldout_bpb_parent": before}
+def _tuned(job: Job, phases: tuple[TrainingPhase, ...], state: Mapping[str, torch.Tensor]) -> dict[str, Json]:
+    """Return what the seal holds of a tuning. Raises TrainingError: a gate is missed."""
+    if not phases[0].name:
+        gate = tuning_gate(job, phases[0], parent_weights(job), state)
+        return {"heldout_bpb_parent": gate["heldout_bpb_parent"], "tune": tuning_facts(job)}
+    tune = read_json(job.directory(STAGE) / TUNE_FACTS)
+    return {"heldout_bpb_parent": tune["phases"][0]["heldout_bpb_parent"], "tune": tune}
 
 
 def run(job: Job) -> StageResult:
@@ -198,6 +178,8 @@ def run(job: Job) -> StageResult:
     state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_bytes(directory / WEIGHTS, save_tensors(state))
     score, by_domain = _evaluated(job, model)
+    if job.recipe.tune is not None:
+        by_domain |= _tuned(job, phases, state)
     tuned = [TUNE_FACTS] if job.recipe.tune else []
     return StageResult(
         outputs=[WEIGHTS, METRICS, TRACE, *([TRUNK] if job.recipe.train.origin else []), *tuned],
@@ -208,7 +190,6 @@ def run(job: Job) -> StageResult:
             "heldout_tokens": score.n_tokens,
             "heldout_bytes": score.n_bytes,
             **by_domain,
-            **({"tune": tuning_facts(job)} if job.recipe.tune else {}),
             **ranks_recorded(job.recipe.train, ranks),
         },
         tools=tools_of(job.recipe, ranks.device),

@@ -21,8 +21,15 @@ MAX_LINE = 1 << 20
 _FENCE = re.compile(r"^\s*```", re.MULTILINE)
 _DOCUMENT = re.compile(r"\A### Instruction:\n(?P<user>.+?)\n\n### Response:\n(?P<answer>.*)\Z", re.DOTALL)
 _KEYS = ({"messages"}, {"instruction", "response"}, {"system", "instruction", "response"})
-# Both forms may have these keys as well.
+_PAIR_KEYS = (
+    {"messages", "chosen", "rejected"},
+    {"instruction", "chosen", "rejected"},
+    {"system", "instruction", "chosen", "rejected"},
+)
+# They may stand beside the keys of both forms.
 _BESIDE = {"id", "finish_reason"}
+# What makes one answer of a pair the better one.
+KINDS = ("correctness", "brevity", "tool_choice", "harmlessness")
 
 
 class ConversationError(StorageError):
@@ -45,6 +52,25 @@ class Conversation:
         return sha256(canonical_json([list(turn) for turn in self.turns])).hex()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Preference:
+    """Two conversations that differ in their last answer; `kind` is one of `KINDS` or ""."""
+
+    chosen: Conversation
+    rejected: Conversation
+    kind: str = ""
+
+    @property
+    def id(self) -> str:
+        """Return the digest of both conversations."""
+        return sha256(f"{self.chosen.id} {self.rejected.id}".encode()).hex()
+
+    @property
+    def prompt_id(self) -> str:
+        """Return the digest of the turns before the answers."""
+        return sha256(canonical_json([list(turn) for turn in self.chosen.turns[:-1]])).hex()
+
+
 def of_document(text: str) -> Conversation | None:
     """Return the conversation of a corpus document (specs/synthetic.md); None when it has another
     form.
@@ -58,6 +84,27 @@ def of_document(text: str) -> Conversation | None:
 
 def of_lines(data: bytes, where: str) -> Iterator[tuple[int, Conversation]]:
     """Yield the number and the conversation of each line. Raises ConversationError with its line."""
+    for number, value in json_lines(data, where):
+        yield number, _of_value(value, f"{where}:{number}", _KEYS)
+
+
+def pairs_of_lines(data: bytes, where: str) -> Iterator[tuple[int, Preference]]:
+    """Yield the number and the pair of answers of each line. Raises ConversationError."""
+    for number, value in json_lines(data, where):
+        place = f"{where}:{number}"
+        kind = value.pop("kind", "") if isinstance(value, dict) else ""
+        if kind not in ("", *KINDS):
+            raise ConversationError(
+                f"the kind {kind!r:.40}", where=place, remedy=f"one of {', '.join(KINDS)}"
+            )
+        sides = [_of_value(value, place, _PAIR_KEYS, side) for side in ("chosen", "rejected")]
+        if sides[0] == sides[1]:
+            raise ConversationError("both answers are one", where=place, remedy="leave it out")
+        yield number, Preference(chosen=sides[0], rejected=sides[1], kind=kind)
+
+
+def json_lines(data: bytes, where: str) -> Iterator[tuple[int, Json]]:
+    """Yield the number and the value of each line. Raises ConversationError with its line."""
     for number, line in enumerate(data.splitlines(), start=1):
         place = f"{where}:{number}"
         if len(line) > MAX_LINE:
@@ -68,16 +115,21 @@ def of_lines(data: bytes, where: str) -> Iterator[tuple[int, Conversation]]:
             raise ConversationError(
                 "it is not JSON", where=place, remedy="write one object on each line"
             ) from error
-        yield number, _of_value(value, place)
+        yield number, value
 
 
-def _of_value(value: Json, where: str) -> Conversation:
+def _of_value(value: Json, where: str, allowed: Sequence[set[str]], answer: str = "response") -> Conversation:
+    """Return the conversation of a line. `answer` is the key of its last answer, where it is not in
+    the messages.
+    """
     keys = set(value) - _BESIDE if isinstance(value, dict) else set()
-    if keys not in _KEYS:
+    if keys not in allowed:
         raise ConversationError(
             f"keys {', '.join(sorted(keys)) or 'none'}"[:200],
             where=where,
-            remedy="use messages; or instruction and response, with or without system",
+            remedy=f"messages, or instruction with or without system; and {answer}"
+            if allowed is _PAIR_KEYS
+            else "use messages; or instruction and response, with or without system",
         )
     if value.get("finish_reason", "stop") != "stop":
         raise ConversationError(
@@ -86,20 +138,21 @@ def _of_value(value: Json, where: str) -> Conversation:
             remedy="leave it out: a model would learn to stop in the middle",
         )
     if "messages" not in keys:
-        named = (("system", "system"), ("instruction", "user"), ("response", ANSWERS))
+        named = (("system", "system"), ("instruction", "user"), (answer, ANSWERS))
         turns = [(role, value[key]) for key, role in named if key in value]
+    elif answer in value:
+        turns = [*_turns(value["messages"], where, 1), (ANSWERS, value[answer])]
     else:
-        turns = _turns(value["messages"], where)
+        turns = _turns(value["messages"], where, 2)
     if not all(isinstance(text, str) for _, text in turns):
         raise ConversationError("a text is not a string", where=where, remedy="strings only")
     return Conversation(turns=tuple(turns))
 
 
-def _turns(messages: Json, where: str) -> list[tuple[str, Json]]:
-    if not isinstance(messages, list) or not 2 <= len(messages) <= MAX_TURNS:
-        raise ConversationError(
-            "messages is not a list of turns", where=where, remedy=f"2 to {MAX_TURNS} turns"
-        )
+def _turns(messages: Json, where: str, fewest: int) -> list[tuple[str, Json]]:
+    if not isinstance(messages, list) or not fewest <= len(messages) <= MAX_TURNS:
+        remedy = f"{fewest} to {MAX_TURNS} turns"
+        raise ConversationError("messages is not a list of turns", where=where, remedy=remedy)
     turns = []
     for message in messages:
         if not isinstance(message, dict) or message.keys() != {"role", "content"}:

@@ -17,7 +17,7 @@ from sevenfold.core.errors import SevenfoldError, UsageError
 from sevenfold.tokenizer.chat.template import ANSWERS, ChatTemplate
 from sevenfold.tokenizer.codec import Tokenizer
 from sevenfold.tokenizer.objectives import ObjectiveSample
-from sevenfold.tune.conversations import Conversation, LongConversationError
+from sevenfold.tune.conversations import Conversation, LongConversationError, Preference
 
 Encode = Callable[[str], list[int]]
 
@@ -47,24 +47,55 @@ class AnswerCutter:
 
         Raises LongConversationError.
         """
-        turns = conversation.turns
-        for place, (role, answer) in enumerate(turns):
-            if role != ANSWERS:
-                continue
-            # A row begins with the token that begins a text, so the sample follows that token.
-            context = self.template.prompt_ids(self.tokenizer, turns[:place])[1:]
-            ids = (encode or self.tokenizer.encode)(answer)
-            if self.tokenizer.decode_bytes(ids) != answer.encode():
-                raise SevenfoldError("the ids of an answer do not decode to its bytes", where=where)
-            sample = ObjectiveSample(context, [*ids, self.tokenizer.eot_id], document)
-            if sample.n_tokens > self.room:
-                raise LongConversationError(
-                    f"{sample.n_tokens} tokens, a row has {self.room}",
-                    where=where,
-                    remedy="shorten it, or set tune.too_long: leave_out; an answer is never cut",
-                )
-            self.counts["samples"] += 1
-            self.counts["context_tokens"] += len(context)
-            self.counts["answer_tokens"] += len(sample.targets)
-            self.counts["answer_bytes"] += len(answer.encode())
-            yield sample
+        for place, (role, _) in enumerate(conversation.turns):
+            if role == ANSWERS:
+                sample = self._sample(conversation.turns, place, document, where, encode)
+                self._check_room(sample.n_tokens, where)
+                self._count(sample)
+                yield sample
+
+    def cut_pair(
+        self, pair: Preference, document: Document, where: str
+    ) -> tuple[ObjectiveSample, ObjectiveSample]:
+        """Return the samples of the last answers of a checked pair, the chosen one first. A row holds
+        both.
+
+        Raises LongConversationError.
+        """
+        sides = (pair.chosen.turns, pair.rejected.turns)
+        chosen, rejected = (self._sample(turns, len(turns) - 1, document, where, None) for turns in sides)
+        self._check_room(chosen.n_tokens + rejected.n_tokens, where)
+        self._count(chosen)
+        self._count(rejected)
+        self.counts["pairs"] += 1
+        return chosen, rejected
+
+    def _sample(
+        self,
+        turns: tuple[tuple[str, str], ...],
+        place: int,
+        document: Document,
+        where: str,
+        encode: Encode | None,
+    ) -> ObjectiveSample:
+        answer = turns[place][1]
+        # A row, and so a sample, stands behind the token that begins a text.
+        context = self.template.prompt_ids(self.tokenizer, turns[:place])[1:]
+        ids = (encode or self.tokenizer.encode)(answer)
+        if self.tokenizer.decode_bytes(ids) != answer.encode():
+            raise SevenfoldError("the ids of an answer do not decode to its bytes", where=where)
+        return ObjectiveSample(context, [*ids, self.tokenizer.eot_id], document)
+
+    def _check_room(self, n_tokens: int, where: str) -> None:
+        if n_tokens > self.room:
+            raise LongConversationError(
+                f"{n_tokens} tokens, a row has {self.room}",
+                where=where,
+                remedy="shorten it, or set tune.too_long: leave_out; an answer is never cut",
+            )
+
+    def _count(self, sample: ObjectiveSample) -> None:
+        self.counts["samples"] += 1
+        self.counts["context_tokens"] += len(sample.context)
+        self.counts["answer_tokens"] += len(sample.targets)
+        self.counts["answer_bytes"] += len(self.tokenizer.decode_bytes(sample.targets[:-1]))

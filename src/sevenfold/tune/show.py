@@ -36,16 +36,20 @@ class ShownRow:
 
 
 def show_batch(job: Job, step: int) -> list[ShownRow]:
-    """Return the rows of a step. Steps count from 1. The samples must have been cut.
+    """Return the rows of a step, from 1, the steps of all phases counted one after another. The
+    samples have to be cut.
 
     Raises UsageError: the recipe has no tuning, or no such step.
     """
     if job.recipe.tune is None:
         raise UsageError("the recipe has no section tune", where=job.recipe.name)
-    total = n_steps(job.recipe.train)
+    phases = training_phases(job.recipe)
+    total = sum(n_steps(phase.spec) for phase in phases)
     if not 1 <= step <= total:
         raise UsageError(f"--show-batch {step}", remedy=f"the run has steps 1 to {total}")
-    data, tokenizer = open_data(job, training_phases(job.recipe)[0]), tokenizer_of(job)
+    while step > n_steps(phases[0].spec):
+        step, phases = step - n_steps(phases[0].spec), phases[1:]
+    data, tokenizer = open_data(job, phases[0]), tokenizer_of(job)
     rows = []
     for objective in data.objectives:
         ids, counted = objective.source.batch(step - 1), objective.source.counted(step - 1)

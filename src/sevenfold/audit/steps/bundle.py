@@ -26,14 +26,16 @@ from sevenfold.core.errors import ArtifactError, storage
 from sevenfold.core.files import unique_keys, write_bytes
 from sevenfold.core.hashing import Json, canonical_json
 from sevenfold.model.kernels.operators import LAW
-from sevenfold.recipe.fields import Root, Section
-from sevenfold.recipe.schema import ModelSpec, RopeScaling, TokenRouted, TrainSpec
+from sevenfold.recipe.fields import Root, Section, is_none
+from sevenfold.recipe.schema import ModelSpec, PreferenceSpec, RopeScaling, TokenRouted, TrainSpec
 from sevenfold.recipe.sizing import count, expert_of, tensors
 from sevenfold.train.arithmetic import obstacle
 from sevenfold.train.checkpoints.checkpoint import state_root
 from sevenfold.train.checkpoints.tensor_digest import DAMAGE, StoredTensors, tensors_digest
+from sevenfold.train.tuning.preferences import are_pairs
 
-VERSION = 1
+# 2 has an objective of pairs of answers, which 1 has not.
+VERSIONS = (1, 2)
 SUFFIX = ".s7step"
 FACTS, DIGEST, TAG = "sevenfold.step", "sevenfold.sha256", "sevenfold/step-bundle/1"
 TRANSCRIPT, ROUTER = "transcript", "router"
@@ -59,6 +61,7 @@ class Term(Section):
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
     weight: Annotated[float, Field(gt=0.0, le=1e6)]
+    preferences: PreferenceSpec | None = Field(default=None, exclude_if=is_none)
 
 
 class Claims(Section):
@@ -91,7 +94,7 @@ class BundleOrigin(Section):
 class StepFacts(Section):
     """The facts about a step except its tensors."""
 
-    step_bundle: Literal[1]
+    step_bundle: Literal[1, 2]
     arithmetic: str
     origin: BundleOrigin
     part: Annotated[str, Field(max_length=200)]
@@ -111,7 +114,7 @@ class StepFacts(Section):
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """The rows of one objective. ids int64 [rows, T + 1]; counted float32 [rows, T], or None when
-    all targets count.
+    all targets count; of pairs, the segments of `train.tuning.preferences.pairs_of`.
     """
 
     ids: Tensor
@@ -124,7 +127,7 @@ class StepBundle:
 
     Args:
         model: weights before the step that the step changes.
-        base: frozen weights that it reads.
+        base: frozen weights that it reads: of the trunk, or of the reference of pairs.
         optimizer: moments by parameter and slot, as in a checkpoint; empty before the first step.
         router: expert of each token id, int64 [V], where the model has experts.
         transcript: what each operator of the step was given and gave (`audit.steps.transcript`); None
@@ -231,14 +234,16 @@ def _facts(text: str) -> StepFacts:
     """Return the facts. Raises ValueError."""
     raw = json.loads(text, object_pairs_hook=unique_keys)
     version = raw.get("step_bundle")
-    if version != VERSION:
-        raise ValueError(f"its version is {version!r}, this program reads {VERSION}")
+    if version not in VERSIONS:
+        raise ValueError(f"its version is {version!r}, this program reads {VERSIONS}")
     try:
         facts = StepFacts.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     why = obstacle(facts.model, facts.train, torch.device("cpu"))
+    if (version == 2) != any(term.preferences for term in facts.terms):
+        raise ValueError(f"its version is {version}, and its terms are those of the other")
     if facts.arithmetic != LAW or why:
         raise ValueError(f"it is of {facts.arithmetic[:80]!a}: {why or f'this program computes {LAW}'}")
     return facts
@@ -288,7 +293,8 @@ def _check_weights(
     if is_expert != (facts.stack is not None):
         raise ValueError(f"it trains {facts.trains} with expert stack {facts.stack}")
     trained = {n: s for n, s in shapes.items() if facts.trains == "all" or expert_of(n) == facts.stack}
-    frozen = {n: s for n, s in shapes.items() if is_expert and expert_of(n) is None}
+    has_reference = facts.step_bundle == 2
+    frozen = {n: s for n, s in shapes.items() if has_reference or (is_expert and expert_of(n) is None)}
     if not trained:
         raise ValueError(f"its model has no expert stack {facts.stack}")
     _check_shapes("model", model, trained)
@@ -310,6 +316,8 @@ def _batch(facts: StepFacts, number: int, found: dict[str, Tensor]) -> Batch:
     ids, counted = found.pop(f"{number}.ids", None), found.pop(f"{number}.counted", None)
     if number + 1 == len(facts.terms) and found:
         raise ValueError(f"batch.{min(found)[:80]} is none of its tensors")
+    if counted is None and facts.terms[number].preferences is not None:
+        raise ValueError(f"batch.{number}.counted is missing")
     if ids is None or ids.dtype != torch.int64 or ids.dim() != 2 or not ids.shape[0] or ids.shape[1] < 2:
         raise ValueError(f"batch.{number}.ids is not rows of token ids")
     if int(ids.min()) < 0 or int(ids.max()) >= facts.model.vocab_size:
@@ -318,7 +326,10 @@ def _batch(facts: StepFacts, number: int, found: dict[str, Tensor]) -> Batch:
         return Batch(ids=ids, counted=None)
     if counted.dtype != torch.float32 or counted.shape != ids[:, 1:].shape:
         raise ValueError(f"batch.{number}.counted is {counted.dtype} {list(counted.shape)}")
-    if not bool(((counted == 0) | (counted == 1)).all()) or not bool(counted.any()):
+    is_mask = bool(((counted == 0) | (counted == 1)).all())
+    if facts.terms[number].preferences is not None:
+        is_mask = bool((counted == counted.floor()).all()) and are_pairs(counted.numpy())
+    if not is_mask or not bool(counted.any()):
         raise ValueError(f"batch.{number}.counted does not say which targets count")
     return Batch(ids=ids, counted=counted)
 

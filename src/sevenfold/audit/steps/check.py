@@ -28,6 +28,7 @@ from sevenfold.train.data.objectives import Objective
 from sevenfold.train.loop import Recording, TrainingRun, use_deterministic_kernels
 from sevenfold.train.phases import EXPERTS, TrainingPhase
 from sevenfold.train.recording.records import Unrecorded, trace_row
+from sevenfold.train.tuning.preferences import pairs_of
 
 CLAIMED = ("loss", "learning_rate", "grad_norm", "gradient", "weights", "chain", "state_after")
 
@@ -66,6 +67,11 @@ class GivenRows:
         """Return nothing, because a bundle does not say where its rows come from."""
         return []
 
+    def items(self, _step: int) -> list[int]:
+        """Return 0, 1, 2 and so on: a bundle does not say which pairs these are."""
+        counted = self.counted(0)
+        return [] if counted is None else list(range(len(pairs_of(counted))))
+
     def epochs(self, _n_steps: int) -> dict[str, float]:
         """Return nothing, because a bundle holds no corpus."""
         return {}
@@ -82,6 +88,7 @@ def run_of(bundle: StepBundle, directory: Path) -> TrainingRun:
             weight=term.weight,
             source=GivenRows(rows),
             split=IndexedTokens(path=directory / "none"),
+            preferences=term.preferences,
         )
         for term, rows in zip(facts.terms, bundle.batch, strict=True)
     )

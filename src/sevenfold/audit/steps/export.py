@@ -193,9 +193,11 @@ def take_step(rerun: Rerun, transcript: Transcript | None = None) -> StepBundle:
 
 
 def _frozen(run: TrainingRun) -> dict[str, Tensor]:
-    """Return the weights that the step reads and does not change, which are those of the trunk
-    below an expert.
+    """Return the weights that the step reads and does not change: of the trunk below an expert, or of
+    the reference of pairs of answers.
     """
+    if run.gradients.reference is not None:
+        return dict(run.base)
     if run.phase.stack is None:
         return {}
     named = run.model.named_parameters()
@@ -210,7 +212,7 @@ def _facts(rerun: Rerun, step: int, chain: str, claims: Claims) -> StepFacts:
     run = rerun.run
     scaling = stage_at(run.stages, step - 1).rope_scaling if run.stages else run.model.spec.rope_scaling
     return StepFacts(
-        step_bundle=1,
+        step_bundle=1 if run.gradients.reference is None else 2,
         arithmetic=LAW,
         origin=rerun.about,
         part=run.phase.name,
@@ -223,7 +225,10 @@ def _facts(rerun: Rerun, step: int, chain: str, claims: Claims) -> StepFacts:
         is_curriculum=bool(run.stages),
         document_start=run.model.document_start,
         chain=chain,
-        terms=tuple(Term(name=term.name, weight=term.weight) for term in run.data.objectives),
+        terms=tuple(
+            Term(name=term.name, weight=term.weight, preferences=term.preferences)
+            for term in run.data.objectives
+        ),
         claims=claims,
     )
 

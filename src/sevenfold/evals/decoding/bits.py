@@ -21,11 +21,11 @@ from sevenfold.core.errors import StorageError
 from sevenfold.core.files import read_bytes
 from sevenfold.core.hashing import Json
 from sevenfold.core.numbers.fixed import Ints
+from sevenfold.core.numbers.intervals import DIGITS, Z_95
 from sevenfold.core.run_files import ARTIFACT, RECIPE, WEIGHTS
 from sevenfold.engine.likelihood import FRACTION_BITS, log_probabilities
 from sevenfold.engine.session import open_model
 from sevenfold.evals.decoding.decoder import EvaluationDecoder
-from sevenfold.evals.scoring.statistics import DIGITS, Z_95
 from sevenfold.evals.tasks.cards import Item
 
 RULE = "windows that overlap by one id; each id is predicted from those before it in its window"

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from sevenfold.core.hashing import Json
+from sevenfold.core.numbers.intervals import DIGITS
 from sevenfold.evals.grading import graders
 from sevenfold.evals.scoring import statistics
 from sevenfold.evals.tasks.cards import Card, Item
@@ -87,7 +88,7 @@ def guided_score(
         "metric": "pass@1 guided",
         "extract": rule,
         **figure,
-        "unguided": round(float(statistics.mean([Fraction(x) for x in first])), statistics.DIGITS),
+        "unguided": round(float(statistics.mean([Fraction(x) for x in first])), DIGITS),
         "samples_executed": sum(executed),
         "items_with_visible_tests": sum(1 for n in executed if n),
         "first_failures_mended": f"{sum(failed)}/{len(failed)}",

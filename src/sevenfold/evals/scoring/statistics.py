@@ -7,23 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from sevenfold.core.errors import UsageError
-
-# The quantile of the normal distribution for a two-sided 95 % interval.
-Z_95 = 1.959963984540054
-DIGITS = 6
-
-
-def wilson(share: Fraction | float, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of a share of `n` trials, rounded to six digits.
-
-    Source: Wilson, "Probable inference, the law of succession" (1927). (0, 1) for n = 0.
-    """
-    if n == 0:
-        return 0.0, 1.0
-    p, z2 = float(share), Z_95 * Z_95
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return round(max(centre - half, 0.0), DIGITS), round(min(centre + half, 1.0), DIGITS)
+from sevenfold.core.numbers.intervals import DIGITS, wilson
 
 
 def upper_bound(n: int) -> float:

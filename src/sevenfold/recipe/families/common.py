@@ -8,7 +8,16 @@ import re
 
 from sevenfold.recipe.corpus_schema import DatasetSource, DirectorySource, GitSource, JsonlSource
 from sevenfold.recipe.families.rule import FamilyRule, missing_from, number
-from sevenfold.recipe.schema import ExpertStacks, Family, HybridAttentionSpec, Phase, Recipe, Retrieval
+from sevenfold.recipe.schema import (
+    ExpertStacks,
+    Family,
+    HybridAttentionSpec,
+    Phase,
+    Recipe,
+    Retrieval,
+    TunePhase,
+    TuneSpec,
+)
 from sevenfold.recipe.yamltree import show
 
 ALL: tuple[Family, ...] = ("s7", "m31r", "llama", "slm")
@@ -136,18 +145,34 @@ def _trunk(recipe: Recipe) -> str | None:
 
 
 def _tune(recipe: Recipe) -> str | None:
-    tune, train = recipe.tune, recipe.train
-    if tune is None:
+    tunings, train = recipe.tunings, recipe.train
+    if not tunings:
         return None
-    rows = round(tune.pretraining * train.batch_sequences)
+    phases = [tune for tune in tunings if isinstance(tune, TunePhase)]
+    total, names = sum(phase.tokens for phase in phases), [phase.name for phase in phases]
     wrong = {
         "train.from names no sealed model": train.parent is None,
         "train.packing is not documents": train.packing != "documents",
         "train.objectives are set beside it": bool(train.objectives.special_tokens()),
+        "two phases have one name": len(set(names)) < len(names),
+        f"the phases' tokens sum to {number(total)}": bool(phases) and total != train.tokens,
+    }
+    found = [text for text, is_so in wrong.items() if is_so]
+    return next((text for text in (*found, *(_tuning(recipe, tune) for tune in tunings)) if text), None)
+
+
+def _tuning(recipe: Recipe, tune: TuneSpec) -> str | None:
+    """Return what is wrong with one phase of a tuning."""
+    batch, phase = recipe.train.batch_sequences, tune if isinstance(tune, TunePhase) else None
+    is_paired = phase is not None and phase.preferences is not None
+    rows = round(tune.pretraining * batch)
+    # A tuning by preferences may go without windows of the corpus.
+    few = rows < 0 if is_paired else rows < 1
+    wrong = {
         "it names no domain and no file": not (tune.domains or tune.files),
-        f"{rows} of {train.batch_sequences} rows are pretraining: each kind needs one": not (
-            0 < rows < train.batch_sequences
-        ),
+        "pairs stand in files; it names domains": is_paired and bool(tune.domains),
+        f"{rows} of {batch} rows are pretraining: each kind needs one": few or rows >= batch,
+        "it pays for no step": phase is not None and phase.tokens < batch * recipe.train.sequence,
     }
     unknown = missing_from([source.domain for source in recipe.corpus.sources], tune.domains)
     found = [text for text, is_so in wrong.items() if is_so]
@@ -157,7 +182,7 @@ def _tune(recipe: Recipe) -> str | None:
         for file in tune.files
         if not _SPDX.fullmatch(file.licence)
     ]
-    return next(iter(found), None)
+    return f"{phase.name}: {found[0]}" if found and phase else next(iter(found), None)
 
 
 def _phase(phase: Phase, moe: object) -> str | None:

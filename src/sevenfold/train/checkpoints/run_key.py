@@ -23,8 +23,8 @@ def key_of(recipe: Recipe, phase: TrainingPhase, tokens_root: str, base: str = "
     sections = [recipe.model.model_dump_json(), phase.spec.model_dump_json()]
     if recipe.context is not None:
         sections.append(recipe.context.model_dump_json())
-    if recipe.tune is not None:
-        sections.append(recipe.tune.model_dump_json())
+    if phase.tune is not None:
+        sections.append(phase.tune.model_dump_json())
     more = [phase.name, base, canonical_json(dict(phase.mix)).decode()] if phase.name or phase.mix else []
     more += law(phase.spec.precision)
     return digest("sevenfold/run/1", *sections, tokens_root, TRAIN_TOKENS, *more)

@@ -141,6 +141,10 @@ class StagedBatches:
         source, own = self._at(step)
         return source.spans(own)
 
+    def items(self, _step: int) -> list[int]:
+        """Return nothing, because windows are no samples."""
+        return []
+
     def epochs(self, n_steps: int) -> dict[str, float]:
         """Return how often a run of `n_steps` steps goes through each domain, all stages together."""
         ends = [*(stage.first_step for stage in self.stages[1:]), n_steps]

@@ -21,7 +21,7 @@ from sevenfold.tokenizer.roles import Roles
 from sevenfold.train.data.curriculum import StagedBatches, context_stages
 from sevenfold.train.data.indexed_tokens import IndexedTokens
 from sevenfold.train.data.interleave import MixedBatches
-from sevenfold.train.data.objectives import ANSWERS, NEXT, Objective
+from sevenfold.train.data.objectives import ANSWERS, NEXT, PREFERENCES, Objective
 from sevenfold.train.data.packing import SampleBatches
 from sevenfold.train.data.windows import Batches, BatchSource, evaluation_starts, window_rows
 from sevenfold.train.phases import TrainingPhase
@@ -31,6 +31,11 @@ def load_tokenizer(job: Job) -> Tokenizer:
     """Return the run's own tokenizer. Raises StorageError."""
     data = read_bytes(job.directory("tokenizer") / TOKENIZER)
     return Tokenizer.from_json(data, Roles.of(job.recipe.tokenizer.roles))
+
+
+def token_lengths(tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """Return the number of UTF-8 bytes of each token id, int64 [V]; 0 for special tokens."""
+    return np.array([len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)], np.int64)
 
 
 def read_router(job: Job) -> torch.Tensor | None:
@@ -53,13 +58,13 @@ def leads(job: Job) -> dict[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """The objectives of a phase, with their rows. The first is the next token."""
+    """The objectives of a phase, with their rows. The first is the next token where there is one."""
 
     objectives: tuple[Objective, ...]
 
     @property
     def batches(self) -> BatchSource:
-        """Return the rows of the next-token objective."""
+        """Return the rows of the first objective."""
         return self.objectives[0].source
 
     def documents_of(self, step: int) -> list[Json]:
@@ -90,8 +95,8 @@ def open_data(job: Job, phase: TrainingPhase) -> TrainingData:
         StorageError: a file is missing, or a domain has less than a window.
     """
     split, spec = _split(job, "train"), phase.spec
-    if job.recipe.tune is not None:
-        return _tuning(job, job.recipe.tune, split, phase)
+    if phase.tune is not None:
+        return _tuning(job, phase.tune, split, phase)
     objectives = [Objective(name=NEXT, weight=1.0, source=_windows(job, split, phase), split=split)]
     for name, weight in (("fim", spec.objectives.fim), ("cot", spec.objectives.cot)):
         if weight:
@@ -112,24 +117,29 @@ def _tuning(job: Job, tune: TuneSpec, split: IndexedTokens, phase: TrainingPhase
 
     The weight of each kind of rows is its share of the rows.
     """
-    spec = phase.spec
+    spec, preferences = phase.spec, phase.preferences
     n_windows = round(tune.pretraining * spec.batch_sequences)
     n_samples = spec.batch_sequences - n_windows
-    samples = IndexedTokens(path=tuning_file(job, TUNE_TOKENS))
+    samples = IndexedTokens(path=tuning_file(job, TUNE_TOKENS, phase.name))
     answers = SampleBatches(
         file=samples.file,
         sequence=spec.sequence,
         batch_sequences=n_samples,
         end=load_tokenizer(job).eot_id,
+        is_paired=preferences is not None,
     )
+    own = Objective(
+        name=PREFERENCES if preferences else ANSWERS,
+        weight=n_samples / spec.batch_sequences,
+        source=answers,
+        split=samples,
+        preferences=preferences,
+    )
+    if not n_windows:
+        return TrainingData(objectives=(own,))
     windows = _cut(job, split, phase, spec.sequence, n_windows)
-    kinds = ((NEXT, windows, split, n_windows), (ANSWERS, answers, samples, n_samples))
-    return TrainingData(
-        objectives=tuple(
-            Objective(name=name, weight=n / spec.batch_sequences, source=source, split=tokens)
-            for name, source, tokens, n in kinds
-        )
-    )
+    text = Objective(name=NEXT, weight=n_windows / spec.batch_sequences, source=windows, split=split)
+    return TrainingData(objectives=(text, own))
 
 
 def _windows(job: Job, split: IndexedTokens, phase: TrainingPhase) -> BatchSource:

@@ -179,6 +179,10 @@ class MixedBatches:
             (name, stream.start(number), stream.start(number) + stream.width) for name, stream, number in rows
         ]
 
+    def items(self, _step: int) -> list[int]:
+        """Return nothing, because windows are no samples."""
+        return []
+
     def epochs(self, n_steps: int) -> dict[str, float]:
         """Return how many epochs of each domain a run of `n_steps` steps trains on."""
         slots, _, weight = self._period

@@ -6,34 +6,44 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sevenfold.core.hashing import Json
+from sevenfold.recipe.schema import PreferenceSpec
 from sevenfold.train.data.indexed_tokens import IndexedTokens
 from sevenfold.train.data.windows import BatchSource
+from sevenfold.train.tuning.preferences import Pair, pair_fields
 
 NEXT = "next"
-# The answers of conversations, in a tuning.
+# In a tuning: the answers of conversations; pairs of answers.
 ANSWERS = "answers"
+PREFERENCES = "preferences"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """One objective: its weight in the loss, its rows, and the split that they were cut from."""
+    """One objective: its weight in the loss, its rows, and the split that they were cut from.
+
+    With `preferences`, `source.counted` gives the segments of `preferences.pairs_of`.
+    """
 
     name: str
     weight: float
     source: BatchSource
     split: IndexedTokens
+    preferences: PreferenceSpec | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveLoss:
     """The result of a step for one objective: the mean over the tokens that count, and the sum of
     each row, in nats.
+
+    For `preferences`, the mean over the pairs, and the pairs; `n_tokens` is their number.
     """
 
     objective: Objective
     loss: float
     rows: Sequence[float]
     n_tokens: int
+    pairs: Sequence[Pair] = ()
 
 
 def metric_fields(losses: Sequence[ObjectiveLoss], step: int) -> dict[str, Json]:
@@ -44,6 +54,10 @@ def metric_fields(losses: Sequence[ObjectiveLoss], step: int) -> dict[str, Json]
     is left out.
     """
     fields: dict[str, Json] = {}
+    for loss in losses:
+        if loss.objective.preferences is not None:
+            numbers = loss.objective.source.items(step)
+            fields |= pair_fields(numbers, loss.pairs, loss.objective.preferences)
     if len(losses) > 1:
         fields["objectives"] = {loss.objective.name: loss.loss for loss in losses}
     first = losses[0]

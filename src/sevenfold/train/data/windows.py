@@ -70,6 +70,11 @@ class BatchSource(Protocol):
         domain.
         """
 
+    def items(self, step: int) -> list[int]:
+        """Return the numbers in their file of the samples or pairs of a step, in the order of its
+        rows; none for windows.
+        """
+
     def epochs(self, n_steps: int) -> dict[str, float]:
         """Return how many epochs of each domain a run of `n_steps` steps trains on; the domain is
         "" for a run without domains.
@@ -146,6 +151,10 @@ class Batches:
     def spans(self, step: int) -> list[tuple[str, int, int]]:
         """Return the domain, first token and end of each window."""
         return [(self.domain, start, start + self.width) for start in self.starts(step)]
+
+    def items(self, _step: int) -> list[int]:
+        """Return nothing, because windows are no samples."""
+        return []
 
     def epochs(self, n_steps: int) -> dict[str, float]:
         """Return how many epochs of the stream a run of `n_steps` steps trains on."""
