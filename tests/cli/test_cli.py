@@ -50,7 +50,8 @@ def flags() -> dict[str, list[str]]:
         verbs[verb.name] = group.get_command(None, verb.name)  # type: ignore[attr-defined]  # group
     inner = {f"corpus {name}": command for name, command in verbs.pop("corpus").commands.items()}
     verbs |= {"corpus": inner["corpus build"]} | inner  # `s7 corpus RECIPE` is the stage
-    verbs |= {f"memory {name}": command for name, command in verbs.pop("memory").commands.items()}
+    for outer in ("memory", "tools"):
+        verbs |= {f"{outer} {name}": command for name, command in verbs.pop(outer).commands.items()}
     return {
         name: sorted(
             "/".join([*p.opts, *p.secondary_opts]) if p.param_type_name == "option" else (p.metavar or p.name)
