@@ -26,7 +26,7 @@ ALIASES = {"papers": "model-card"}
 GROUPS = {
     "Make": "sevenfold.cli.factory",
     "Corpus and tokenizer": "sevenfold.cli.factory",
-    "Inspect": "sevenfold.cli.models",
+    "Inspect": "sevenfold.cli.inspect",
     "Run": "sevenfold.cli.models",
     "Evaluate": "sevenfold.cli.models",
     "Share": "sevenfold.cli.models",

@@ -184,8 +184,7 @@ def measure(
         user: the model with its tokenizer. Its sessions are measured as well.
 
     Returns:
-        `work`, `roofs` (one for each thread count), `rows` (by thread count and phase), in tokens
-            per second.
+        `work`, `roofs` (by thread count), `rows` (by thread count and phase), in tokens per second.
 
     Raises:
         GateError: the context is too small.

@@ -71,6 +71,7 @@ def unavailable() -> str | None:
 
 
 def open_library() -> ctypes.CDLL:
+    """Return the native engine. Raises UsageError where it was not built or does not load."""
     if reason := unavailable():
         raise UsageError(f"the native engine is not available: {reason}", remedy="use --backend reference")
     return _load(LIBRARY)

@@ -278,6 +278,16 @@ def _forecast(recipe: str, as_json: bool) -> None:
     print_table(title, ("phase", "steps", "tokens", "memory", "tokens/s", "hours"), rows)
 
 
+PhaseOption = Annotated[
+    str | None,
+    typer.Option("--phase", metavar="NAME", help="Train only this phase of a recipe that has phases."),
+]
+ExpertOption = Annotated[
+    str | None,
+    typer.Option("--expert", metavar="NAME", help="With --phase: train only this expert; the order is free."),
+]
+
+
 @app.command()
 @guarded
 def train(
@@ -286,16 +296,8 @@ def train(
         Path | None, typer.Option("--out", metavar="DIR", readable=False, help="Directory of the run.")
     ] = None,
     force: ForceOption = False,
-    phase: Annotated[
-        str | None,
-        typer.Option("--phase", metavar="NAME", help="Train only this phase of a recipe that has phases."),
-    ] = None,
-    expert: Annotated[
-        str | None,
-        typer.Option(
-            "--expert", metavar="NAME", help="With --phase: train only this expert; the order is free."
-        ),
-    ] = None,
+    phase: PhaseOption = None,
+    expert: ExpertOption = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print memory and time, refuse what cannot fit, and train nothing."),

@@ -36,6 +36,32 @@ ModelOption = Annotated[
 ]
 RootOption = Annotated[str, typer.Option("--root", metavar="HEX", help="Refuse a memory with another root.")]
 
+NameOption = Annotated[
+    str,
+    typer.Option("--source", metavar="NAME", help="Name of the source; default: the last part of its path."),
+]
+LicenceOption = Annotated[
+    str, typer.Option("--licence", metavar="SPDX", help="Licence of files that state none.")
+]
+TrustOption = Annotated[
+    int,
+    typer.Option(
+        "--trust", metavar="0..8", help="Trust in the source; chunks of a higher trust rank higher."
+    ),
+]
+TimeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--time", metavar="SECONDS", help="Seconds since 1970, or a date; default: that of the commit."
+    ),
+]
+ChunkOption = Annotated[
+    int,
+    typer.Option(
+        "--chunk-tokens", metavar="N", help="Tokens of a chunk, 6000 to 12000; fixed by the first addition."
+    ),
+]
+
 
 @memory_app.command()
 @guarded
@@ -45,35 +71,11 @@ def add(
         Path,
         typer.Argument(metavar="SOURCE", readable=False, help="A git repository (HEAD), or a directory."),
     ],
-    name: Annotated[
-        str,
-        typer.Option(
-            "--source", metavar="NAME", help="Name of the source; default: the last part of its path."
-        ),
-    ] = "",
-    licence: Annotated[
-        str, typer.Option("--licence", metavar="SPDX", help="Licence of files that state none.")
-    ] = "",
-    trust: Annotated[
-        int,
-        typer.Option(
-            "--trust", metavar="0..8", help="Trust in the source; chunks of a higher trust rank higher."
-        ),
-    ] = 4,
-    time: Annotated[
-        int | None,
-        typer.Option(
-            "--time", metavar="SECONDS", help="Seconds since 1970, or a date; default: that of the commit."
-        ),
-    ] = None,
-    chunk_tokens: Annotated[
-        int,
-        typer.Option(
-            "--chunk-tokens",
-            metavar="N",
-            help="Tokens of a chunk, 6000 to 12000; fixed by the first addition.",
-        ),
-    ] = 8192,
+    name: NameOption = "",
+    licence: LicenceOption = "",
+    trust: TrustOption = 4,
+    time: TimeOption = None,
+    chunk_tokens: ChunkOption = 8192,
     model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -32,6 +32,13 @@ StatementsOption = Annotated[
     bool, typer.Option("--statements/--no-statements", help="Read the statements beside the file.")
 ]
 
+IdentityOption = Annotated[
+    str, typer.Option("--identity", metavar="WHO", help="Check a keyless signature of this identity.")
+]
+IssuerOption = Annotated[
+    str, typer.Option("--issuer", metavar="URL", help="With --identity: the issuer that vouches for it.")
+]
+
 
 @app.command()
 @guarded
@@ -65,12 +72,8 @@ def verify(
         Path | None,
         typer.Option("--key", metavar="PUB", readable=False, help="Check the signature by this public key."),
     ] = None,
-    identity: Annotated[
-        str, typer.Option("--identity", metavar="WHO", help="Check a keyless signature of this identity.")
-    ] = "",
-    issuer: Annotated[
-        str, typer.Option("--issuer", metavar="URL", help="With --identity: the issuer that vouches for it.")
-    ] = "",
+    identity: IdentityOption = "",
+    issuer: IssuerOption = "",
     signature: Annotated[
         Path | None,
         typer.Option("--signature", metavar="SIG", readable=False, help="The signature; default: FILE.sig."),
@@ -81,9 +84,9 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check the hashes, the root and the rules of a sealed model, its signature and its statements."""
-    _check_flags(file, replay, part, byte_range, published, signed=bool(key or identity or signature))
-    from sevenfold.cli.models import partial
+    from sevenfold.cli.inspect import partial
 
+    _check_flags(file, replay, part, byte_range, published, signed=bool(key or identity or signature))
     if str(file) == "-":
         partial.verify_stream(root, published, as_json)
         return
@@ -138,7 +141,7 @@ def _check_rules(
     refused.
     """
     from sevenfold.artifact import verify as verify_artifact
-    from sevenfold.cli.models import partial
+    from sevenfold.cli.inspect import partial
     from sevenfold.report.console import print_verification
     from sevenfold.report.statements import print_statements
 
