@@ -15,6 +15,7 @@ from sevenfold.core.errors import StorageError, UsageError
 from sevenfold.core.process.log import Silent
 from sevenfold.engine.sampling import GREEDY, DecodingLaw
 from sevenfold.engine.session import Model
+from sevenfold.evals.band import execution
 from sevenfold.evals.decoding.decoder import Answer, EvaluationDecoder
 from sevenfold.evals.feedback import collect as module
 from sevenfold.evals.feedback.collect import COLUMNS, CollectSettings, NoFeedbackError, collect
@@ -143,7 +144,10 @@ def test_a_line_that_is_no_task_is_refused_by_its_number(line: bytes) -> None:
 
 
 def test_drawn_tasks_are_the_same_and_their_own_programs_pass() -> None:
-    first = list(draw_tasks(3, 5))
-    assert first == list(draw_tasks(3, 5))
+    try:
+        first = list(draw_tasks(3, 5))
+        assert first == list(draw_tasks(3, 5))
+    finally:
+        execution.release()
     assert len({task.id for task in first}) == 3
     assert all(task.tests[0].startswith(f"assert {task.functions[0]}(") for task in first)

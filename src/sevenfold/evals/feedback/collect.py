@@ -31,6 +31,7 @@ from sevenfold.evals.feedback.tasks import FeedbackTask, Teacher, tasks_root
 from sevenfold.evals.grading.failures import failure_class
 from sevenfold.evals.grading.graders import LIMITS
 from sevenfold.evals.tasks.cards import Item
+from sevenfold.sandbox import warm
 from sevenfold.sandbox.grading import GradingVerdict, PythonTests, executor_facts, judge_python
 from sevenfold.synthetic.generators.python import unified
 from sevenfold.tokenizer.chat.template import INSTRUCTION, ChatTemplate
@@ -189,7 +190,10 @@ def _said(failing: Candidate) -> str:
 
 def _first_of_each(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Return the candidates in order, of equal texts the first."""
-    return list({one.text: one for one in reversed(list(candidates))}.values())[::-1]
+    found: dict[str, Candidate] = {}
+    for one in candidates:
+        found.setdefault(one.text, one)
+    return list(found.values())
 
 
 def collect(
@@ -217,22 +221,25 @@ def collect(
     found = Collected()
     progress.start("collect", len(items), "tasks")
     drawn = decoder.generate(items, (), settings.max_tokens, settings.law, settings.n_samples)
-    with ThreadPoolExecutor(settings.n_workers) as pool:
-        for number, (item, answers) in enumerate(drawn, start=1):
-            task = asked[item.id]
-            texts = [decoder.tokenizer.decode(answer.ids) for answer in answers]
-            said = [text for one in settings.teachers for text in one.replies.get(item.id, ())]
-            texts += said
-            answers = [*answers, *(Answer(ids=_ids(decoder, text), ended="end") for text in said)]
-            candidates = list(pool.map(judged, [task] * len(texts), answers, texts))
-            if lost := [one for one in candidates if one.verdict.verdict == "none"]:
-                raise NoFeedbackError(
-                    f"a sample has no verdict: {lost[0].verdict.reason}",
-                    where=item.id,
-                    remedy="free the machine and collect again: nothing was written",
-                )
-            keep(task, item.prompt, candidates, settings, found)
-            progress.advance(number)
+    try:
+        with ThreadPoolExecutor(settings.n_workers) as pool:
+            for number, (item, answers) in enumerate(drawn, start=1):
+                task = asked[item.id]
+                texts = [decoder.tokenizer.decode(answer.ids) for answer in answers]
+                said = [text for one in settings.teachers for text in one.replies.get(item.id, ())]
+                texts += said
+                answers = [*answers, *(Answer(ids=_ids(decoder, text), ended="end") for text in said)]
+                candidates = list(pool.map(judged, [task] * len(texts), answers, texts))
+                if lost := [one for one in candidates if one.verdict.verdict == "none"]:
+                    raise NoFeedbackError(
+                        f"a sample has no verdict: {lost[0].verdict.reason}",
+                        where=item.id,
+                        remedy="free the machine and collect again: nothing was written",
+                    )
+                keep(task, item.prompt, candidates, settings, found)
+                progress.advance(number)
+    finally:
+        warm.release()
     return _written(decoder, list(tasks), out, settings, found, left_out, known)
 
 
