@@ -82,7 +82,7 @@ def test_without_a_network_another_recipe_stands_in(
     promise_path(path).write_text(json.dumps(promise))
     done = make(path, "--offline")
     assert done.exit_code == 0
-    assert last_line(done).startswith(f"{LINE} not compared, this is tiny-dense")
+    assert last_line(done).startswith(f"{LINE} not compared, because this is tiny-dense")
     # A promise is of the recipe itself.
     assert make(path, "--offline", "--promise").exit_code == 4
     recipe.unlink()
