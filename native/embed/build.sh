@@ -16,8 +16,8 @@ case $($cxx -dumpmachine) in *linux*) ;; *) S7_STATIC=1 ;; esac
 mkdir -p "$out/include" "$out/lib/pkgconfig" "$out/lib/cmake/sevenfold"
 work=$(mktemp -d -p "$out")
 trap 'rm -rf "$work"' EXIT
-# Nothing is thrown in the engine, so nothing unwinds it.
-S7_OBJECTS=1 "$native/engine/build.sh" "$work" -fno-asynchronous-unwind-tables -ffunction-sections "$@" & engine=$!
+# Nothing is thrown in the engine, so nothing unwinds it. Files of version 2 are refused, so it has no hybrid attention.
+S7_OBJECTS=1 "$native/engine/build.sh" "$work" -DS7_CAUSAL_ONLY -fno-asynchronous-unwind-tables -ffunction-sections "$@" & engine=$!
 pids=""
 compile() {
     source=$1

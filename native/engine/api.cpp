@@ -133,7 +133,7 @@ void run_rows(s7_team &team, const s7_run *runs, i64 n_left, i64 expert) {
                                   from.ids[t],  at.begin, at.ring_base};
             if (++t == from.n_ids) t = 0, ++run;
         }
-        if (team.model->hybrid.window > 0) {
+        if (team.model->is_hybrid()) {
             for (i64 r = 0; r < n;
                  ++r) {  // pages of these rows, in place of those that no row reads
                 const Row &row = team.line.get()[r];
@@ -177,7 +177,7 @@ void run_all(s7_team &team, const s7_run *runs, i64 n_runs) {
     for (i64 expert = 0; expert < n_stacks; ++expert) run_some(team, runs, n_runs, expert);
     for (i64 i = 0; i < n_runs; ++i) {
         runs[i].session->length += runs[i].n_ids;
-        if (team.model->hybrid.window > 0) runs[i].session->settle();
+        if (team.model->is_hybrid()) runs[i].session->settle();
     }
 }
 
@@ -201,7 +201,7 @@ s7_status prepare(s7_team &team, const s7_run *runs, i64 n_runs, i64 n_tokens,
                                       s7::kRows * team.n_seats))
             return S7_NO_MEMORY;
     }
-    if (team.model->hybrid.window > 0) n_keys = s7::keys_of_hybrid(*team.model, n_keys);
+    if (team.model->is_hybrid()) n_keys = s7::keys_of_hybrid(*team.model, n_keys);
     return team.make_scores(n_keys) ? S7_OK : S7_NO_MEMORY;
 }
 

@@ -270,7 +270,7 @@ i32 least_value_exponent(const s7::Head &head, i64 n) {
     return _mm512_reduce_min_epi32(_mm512_min_epi32(even, odd));
 }
 
-void store_panel(const i32 *f, u8 *limbs, i64 stride, i64 position) {
+[[maybe_unused]] void store_panel(const i32 *f, u8 *limbs, i64 stride, i64 position) {
     const __m512i lanes = _mm512_loadu_si512(f);
     _mm_storeu_si128(reinterpret_cast<__m128i *>(limbs + stride + position),
                      _mm512_cvtepi32_epi8(lanes));

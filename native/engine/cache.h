@@ -102,7 +102,7 @@ struct s7_session {
     s7_session &operator=(const s7_session &) = delete;
 
     [[nodiscard]] bool make();
-    bool is_hybrid() const { return model->hybrid.window > 0; }
+    bool is_hybrid() const { return model->is_hybrid(); }
     i64 head_offset(i64 layer, i64 kv) const {
         return (layer * model->shape.n_kv_heads + kv) * layout.n_bytes;
     }

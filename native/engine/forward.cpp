@@ -44,7 +44,7 @@ void Worker::append(const s7::Layer &layer, i64 index, i64 row, i64 kv) const {
 
 void Worker::append_all(const s7::Layer &layer, i64 index) const {
     const i64 n_kv = shape.n_kv_heads;
-    const bool is_hybrid = model.hybrid.window > 0;
+    const bool is_hybrid = model.is_hybrid();
     const auto each_row = [&](const auto &step) {
         if (alone) {  // the heads that this thread attends with: nobody has to wait for them
             for (i64 kv = thread; kv < n_kv; kv += team.n_threads) step(0, kv);
@@ -141,7 +141,7 @@ void Worker::attention(const s7::Layer &layer, i64 index) const {
     linear(layer.q, from, all.begin, n, team.q(), team.mid_wide);
     linear(layer.k, from, all.begin, n, team.k(), team.mid_wide);
     linear(layer.v, from, all.begin, n, team.v(), team.mid_wide);
-    const bool is_hybrid = model.hybrid.window > 0;
+    const bool is_hybrid = model.is_hybrid();
     if (is_hybrid) linear(layer.summary, from, all.begin, n, team.marks(), team.mid_wide);
     meet();
     append_all(layer, index);

@@ -72,7 +72,7 @@ void limbs_row(const i32 *p, const u16 *v_m, const i16 *v_e, i32 low_e, i64 n, u
 }
 
 // A panel of weights in balanced limbs, as `limbs_row`.
-void store_panel(const i32 *f, u8 *limbs, i64 stride, i64 position) {
+[[maybe_unused]] void store_panel(const i32 *f, u8 *limbs, i64 stride, i64 position) {
     for (i64 j = 0; j < s7::kPanel; ++j) {
         limbs[position + j] = static_cast<u8>((f[j] + 128) >> 8);
         limbs[stride + position + j] = static_cast<u8>(f[j]);

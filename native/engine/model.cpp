@@ -101,7 +101,7 @@ i64 packed_bytes_of(const s7_model &model) {
     const i64 d = s.d_model, d_q = i64{s.n_heads} * s.head_dim,
               d_kv = i64{s.n_kv_heads} * s.head_dim;
     const auto ffn = [&](i64 f) { return 2 * packed_bytes(f, d, flip) + packed_bytes(d, f, flip); };
-    const i64 summary = model.hybrid.window > 0 ? packed_bytes(2 * s.n_kv_heads, d, flip) : 0;
+    const i64 summary = model.is_hybrid() ? packed_bytes(2 * s.n_kv_heads, d, flip) : 0;
     const i64 attention = packed_bytes(d_q, d, flip) + 2 * packed_bytes(d_kv, d, flip) +
                           packed_bytes(d, d_q, flip) + summary;
     return s.n_layers * (attention + model.experts_in_layer() * ffn(s.d_ffn)) +

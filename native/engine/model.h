@@ -105,6 +105,12 @@ struct Layer {
 struct s7_model {
     s7_shape shape{};
     s7_hybrid hybrid{};  // window 0: causal attention
+#if defined(S7_CAUSAL_ONLY)
+    // A library that refuses such models holds none of their code.
+    static constexpr bool is_hybrid() { return false; }
+#else
+    bool is_hybrid() const { return hybrid.window > 0; }
+#endif
     i32 rsqrt[S7_RSQRT_ENTRIES]{};
     u32 exp2_steps[S7_EXP2_ENTRIES - 1]{},
         sigmoid_steps[S7_SIGMOID_ENTRIES - 1]{};  // entry + 2^16 * distance

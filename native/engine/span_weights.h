@@ -9,6 +9,12 @@
 
 namespace {
 
+#if defined(S7_CAUSAL_ONLY)
+
+constexpr decltype(s7::Kernels::span_weights) span_weights = nullptr;
+
+#else
+
 // f(first, end) for the parts of both spans that lie in one page each.
 template <class F> inline void each_part(const s7::Query &query, const F &f) {
     const s7::Span spans[2] = {query.near, query.far};
@@ -83,5 +89,7 @@ void span_weights(const s7::Head &head, s7::Query &query, i32 *scores, const u32
             store_panel(f + j, limbs, stride, first + j);
     }
 }
+
+#endif
 
 }  // namespace

@@ -180,7 +180,7 @@ s7_status s7_session_save(const s7_session *session, uint8_t *state, int64_t roo
 s7_status s7_session_load(const s7_model *model, const uint8_t *state, int64_t n_bytes,
                           s7_session **session) {
     if (model == nullptr || state == nullptr || session == nullptr) return S7_NULL;
-    if (model->hybrid.window == 0 || n_bytes < kHeader) return S7_SHAPE;
+    if (!model->is_hybrid() || n_bytes < kHeader) return S7_SHAPE;
     Bytes bytes{nullptr, state, 0, n_bytes};
     const i64 total = bytes.take<i64>(), begin = bytes.take<i64>(), expert = bytes.take<i64>();
     const s7_shape &h = model->shape;

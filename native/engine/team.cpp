@@ -109,7 +109,7 @@ bool s7_team::make_scratch() {
     wide = widest;
     out = widest;
     q_wide = s7::round_up(d_q, 64), kv_wide = s7::round_up(d_kv, 64);
-    mark_wide = model->hybrid.window > 0 ? s7::round_up(2 * h.n_kv_heads, 64) : 0;
+    mark_wide = model->is_hybrid() ? s7::round_up(2 * h.n_kv_heads, 64) : 0;
     mid_wide = most(q_wide + 2 * kv_wide + mark_wide, 2 * out + s7::round_up(d, 64));
     v_wide = s7::round_up(h.vocab_size, 64);
     own = new (std::nothrow) s7::Own[static_cast<size_t>(n_seats)];
@@ -138,7 +138,7 @@ bool s7_team::make_scores(i64 n_keys) {
         s7::Own &o = own[i];
         if (o.score_stride >= stride) continue;
         const i64 context = s7::round_up(i64{model->shape.context}, s7::kPage);
-        const i64 most_keys = model->hybrid.window > 0 ? context + 6 * s7::kPage : context;
+        const i64 most_keys = model->is_hybrid() ? context + 6 * s7::kPage : context;
         const i64 room = least(s7::round_up(2 * stride, s7::kPage), most_keys);
         o.score_stride = 0;  // the buffers are gone if one of them cannot be had
         if (!o.scores.make(s7::kQueries * room) || !o.limbs.make(2 * s7::kQueries * room) ||

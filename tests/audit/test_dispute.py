@@ -76,8 +76,8 @@ def tampering(patch: pytest.MonkeyPatch, how: str) -> Iterator[None]:
 
     done: list[int] = []
 
-    def tampered(name: str, *arguments: Any) -> None:
-        call(name, *arguments)
+    def tampered(device: Any, name: str, *arguments: Any) -> None:
+        call(device, name, *arguments)
         if now.number == STEP and name == how and not done:
             done.append(1)
             word = ctypes.c_uint32.from_address(arguments[2].value)
@@ -216,8 +216,8 @@ def test_the_oracle_stands_above_the_kernels_of_this_machine(
     bad = exported(liar, tmp_path / "bad.s7step", monkeypatch, "s7_gate", operators=True)
     call = native.call
 
-    def broken(name: str, *arguments: Any) -> None:
-        call(name, *arguments)
+    def broken(device: Any, name: str, *arguments: Any) -> None:
+        call(device, name, *arguments)
         if name == "s7_gate" and not done:
             done.append(1)
             ctypes.c_uint32.from_address(arguments[2].value).value ^= 1 << 20

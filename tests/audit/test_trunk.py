@@ -89,7 +89,7 @@ def test_the_line_is_the_same_from_a_finished_trunk_and_from_a_kept_checkpoint(g
         f'step: 10, root: "{branch_values()["train"]["from"]["root"]}"}}'
     )
     assert outputs(whole)["metrics.jsonl"].startswith((grove / "tiny-trunk/train/metrics.jsonl").read_bytes())
-    with pytest.raises(StorageError, match="no checkpoint of step 7 is there; those kept: 10, 15, 20"):
+    with pytest.raises(StorageError, match="there is no checkpoint of step 7; these are kept: 10, 15, 20"):
         pipeline.train_to(whole, 7)
     with pytest.raises(UsageError, match="--to-step 21"):
         pipeline.train_to(whole, 21)

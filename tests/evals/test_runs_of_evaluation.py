@@ -261,7 +261,7 @@ def test_a_run_without_a_verdict_has_no_score(
         "number",
         lambda item, _: GradingVerdict(verdict=verdicts.get(item.id, "pass"), reason="x"),
     )
-    with pytest.raises(NoVerdictError, match="1 samples have no verdict, i3") as raised:
+    with pytest.raises(NoVerdictError, match=r"1 samples have no verdict \(i3 is the first") as raised:
         run(model, generating(), tmp_path)
     assert raised.value.exit_code == 6
     sealed = read_run(tmp_path / "made.eval.json")

@@ -268,7 +268,7 @@ def test_a_tensor_that_stands_twice_is_refused(base: ExportSource, tmp_path: Pat
     data = path.read_bytes()
     assert data.count(b"blk.1.attn_norm.weight") == 1
     path.write_bytes(data.replace(b"blk.1.attn_norm.weight", b"blk.0.attn_norm.weight"))
-    refused(path, "blk.0.attn_norm.weight stands twice")
+    refused(path, "blk.0.attn_norm.weight appears twice")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])

@@ -102,7 +102,7 @@ REFUSED = {
     "token_type has 1 entries": put("token_type", [1]),
     "ids": lambda keys: put_item("tokens", 299, keys[f"{GGML}tokens"][298])(keys),
     "pieces is 3": put(vocabulary.PIECES_KEY, 3),
-    "pieces is ''|cut by ''": put(vocabulary.PIECES_KEY, ""),
+    "pieces is ''|split by ''": put(vocabulary.PIECES_KEY, ""),
 }
 
 

@@ -190,11 +190,3 @@ def test_expert_stacks_have_no_curriculum(tmp_path: Path, make_job: MakeJob) -> 
     values["model"]["moe"] = {"kind": "expert_stacks", "experts": ["a", "b"], "n_layers": 1, "d_ffn": 8}
     with pytest.raises(RecipeError, match="curriculum with expert stacks"):
         training_phases(Recipe.model_validate_json(json.dumps(values)))
-
-
-def test_integers_refuse_hybrid_before_any_work(tmp_path: Path, make_job: MakeJob) -> None:
-    job = long_job(make_job, tmp_path)
-    with pytest.raises(RecipeError, match=r"integer law .*hybrid.*yarn") as caught:
-        pipeline.make(job)
-    assert "s7 train" in caught.value.remedy
-    assert not job.directory("corpus").exists()

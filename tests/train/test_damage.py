@@ -125,7 +125,7 @@ def test_a_checkpoint_of_another_recipe_is_passed_over_and_named(stopped: tuple[
     found = latest_checkpoint(job.directory("train"), newest.key, note=notes.note)
     assert found is not None
     assert found.step == 20
-    assert "of another recipe" in notes.lines[0]
+    assert "belongs to another recipe" in notes.lines[0]
 
 
 def test_a_run_with_a_damaged_checkpoint_ends_with_the_same_bytes(

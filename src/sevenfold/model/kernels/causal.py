@@ -121,9 +121,12 @@ def is_taken(q_BHTE: Tensor) -> bool:
     """Return whether the kernel computes the attention of these queries: in FP32, and on the CPU
     also under autocast.
     """
-    kind, reduced = q_BHTE.device.type, reduced_dtype(q_BHTE) is not None
-    is_fitting = kind == "cpu" if reduced else q_BHTE.dtype == torch.float32
-    return is_fitting and native.fits(q_BHTE.shape[3]) and native.is_available("s7_train_available", kind)
+    kind = q_BHTE.device.type
+    if not (native.fits(q_BHTE.shape[3]) and native.is_available("s7_train_available", kind)):
+        return False
+    if reduced_dtype(q_BHTE) is not None:
+        return kind == "cpu"
+    return q_BHTE.dtype == torch.float32
 
 
 def causal_attention(

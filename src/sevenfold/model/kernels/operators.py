@@ -94,7 +94,7 @@ def is_available(kind: str = "cpu") -> bool:
 
 def is_taken(x: Tensor) -> bool:
     """Return whether these operators compute the next operation on x: in FP32, outside autocast."""
-    return x.dtype == torch.float32 and reduced_dtype(x) is None and is_available(x.device.type)
+    return x.dtype == torch.float32 and is_available(x.device.type) and reduced_dtype(x) is None
 
 
 def isa() -> str:

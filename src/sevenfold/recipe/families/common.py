@@ -325,7 +325,9 @@ RULES = (
     FamilyRule(
         "G.phases", ALL, "phases fit the model, and their tokens sum to the run's", "train.phases", _phases
     ),
-    FamilyRule("G.trunk", ALL, "a run goes on from a trunk in one phase, and beyond it", "train", _trunk),
+    FamilyRule(
+        "G.trunk", ALL, "a run continues a trunk in one phase, and beyond its last step", "train", _trunk
+    ),
     FamilyRule(
         "G.tune",
         ALL,

@@ -2,7 +2,7 @@
 divided by the tokens of their answers unless the recipe says otherwise (specs/tune.md).
 
 Everything here is binary64 in a stated order. Exponentials and logarithms are those of `decimal` to
-40 digits, rounded once, because those of C libraries differ in their last bit.
+60 digits, rounded once, because those of C libraries differ in their last bit.
 
 Shape suffixes: B rows, T targets of a row.
 """
@@ -21,7 +21,7 @@ from torch import Tensor
 from sevenfold.core.hashing import Json
 from sevenfold.recipe.schema import PreferenceSpec
 
-_CONTEXT = Context(prec=40)
+_CONTEXT = Context(prec=60)
 # Beyond it, the loss is the margin and the slope is 1 or 0, to the last bit of binary64.
 _FAR = 700.0
 
