@@ -38,9 +38,12 @@ void spin(const std::atomic<u32> &word, u32 old) {
 }  // namespace
 
 void s7_team::barrier() {
-    if (n_threads == 1) return;
+    // Read before arrival: once the last thread has arrived, the caller may set it for the next
+    // run, and a thread that read it late would take itself for the last.
+    const i64 last = n_threads - 1;
+    if (last == 0) return;
     const u32 generation = generation_.load(std::memory_order_relaxed);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == n_threads - 1) {
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == last) {
         arrived_.store(0, std::memory_order_relaxed);
         generation_.store(generation + 1, std::memory_order_release);
     } else {
